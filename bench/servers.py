@@ -1,0 +1,299 @@
+"""The contenders: one table of who takes part, how each is started, and how it is ended.
+
+Every contender gets its best honest configuration for one process that answers small
+requests; where a flag is needed for that, the reason stands beside it.
+"""
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import procfs
+from apps import BODY
+
+HERE = Path(__file__).resolve().parent
+PYTHON = os.environ.get("BENCH_PYTHON", str(HERE / ".venv/bin/python"))
+HOST = "127.0.0.1"
+APP = "apps:hello"
+
+MINIMAL = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+TWELVE = (
+    b"GET /v2.1/servers/detail?limit=50&status=ACTIVE HTTP/1.1\r\n"
+    b"Host: compute.example.com:8774\r\n"
+    b"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n"
+    b"Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n"
+    b"Accept-Language: en-GB,en;q=0.7,de;q=0.3\r\n"
+    b"Accept-Encoding: gzip, deflate, br, zstd\r\n"
+    b"Connection: keep-alive\r\n"
+    b"Referer: http://compute.example.com:8774/v2.1/servers\r\n"
+    b"Cookie: session=8c1f6f1b2a7d4e0f9b3c5d7e1a2b4c6d; theme=dark\r\n"
+    b"Cache-Control: max-age=0\r\n"
+    b"X-Request-Id: req-5a1d9a3e-6c1b-4f0e-9d58-2f6a0c7be911\r\n"
+    b"X-Forwarded-For: 203.0.113.7\r\n"
+    b"X-Forwarded-Proto: https\r\n"
+    b"\r\n"
+)
+
+
+class Absent(Exception):
+    """The contender is not installed here."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One server: its name in tables, the distribution that holds it, its command line."""
+
+    name: str
+    distribution: str | None
+    command: Callable[[int, int], list[str]]  # (workers, port) -> argv
+
+    def version(self):
+        """The installed version; raises Absent if there is none."""
+        if self.distribution is None:
+            return "-"
+        if not Path(PYTHON).exists():
+            raise Absent("`make -C bench env` has not been run")
+        code = ("import importlib.metadata as m, sys\n"
+                "try: print(m.version(sys.argv[1]))\n"
+                "except m.PackageNotFoundError: sys.exit(3)")
+        done = subprocess.run([PYTHON, "-c", code, self.distribution], cwd=HERE,
+                              capture_output=True, text=True)
+        if done.returncode:
+            raise Absent("not installed")
+        return done.stdout.strip()
+
+
+def _launch(kind):
+    return lambda workers, port: [PYTHON, "launch.py", kind, APP, HOST, str(port), str(workers)]
+
+
+def _gunicorn(*flags):
+    return lambda workers, port: [
+        PYTHON, "-m", "gunicorn", APP, "-b", f"{HOST}:{port}", "-w", str(workers),
+        "--log-level", "warning",
+        "--keep-alive", "75",  # 2 s by default: idle connections would not live
+        *flags]
+
+
+def _limit(workers, port):
+    return [str(build_limit()), str(port)]
+
+
+TABLE = {c.name: c for c in [
+    Contender("fastfork", "fastfork", lambda workers, port: [
+        PYTHON, "-m", "fastfork", "serve", APP, "-w", str(workers), "-b", f"{HOST}:{port}",
+        "--log-level", "warning"]),
+    Contender("limit", None, _limit),
+    Contender("bjoern", "bjoern", _launch("bjoern")),
+    Contender("fastwsgi", "fastwsgi", _launch("fastwsgi")),
+    Contender("granian", "granian", lambda workers, port: [
+        PYTHON, "-m", "granian", "--interface", "wsgi", APP, "--host", HOST,
+        "--port", str(port), "--workers", str(workers), "--log-level", "warning",
+        "--http", "1", "--no-ws",  # what a WSGI service over plain HTTP/1.1 needs
+        "--backlog", "16384",  # also the bound on connections held at once
+        "--blocking-threads", "1"]),  # one handler at a time, as the others
+    Contender("gunicorn-gthread", "gunicorn", _gunicorn("-k", "gthread", "--threads", "8")),
+    Contender("gunicorn-gevent", "gunicorn", _gunicorn(
+        "-k", "gevent", "--worker-connections", "16384")),  # 1000 by default
+    Contender("waitress", "waitress", lambda workers, port: [
+        PYTHON, "-m", "waitress", f"--listen={HOST}:{port}", "--threads=4",
+        "--connection-limit=16384", APP]),  # 100 by default
+]}
+
+
+def build_limit():
+    """Compile limit.c if it is newer than its program; return the program's path."""
+    source, program = HERE / "limit.c", HERE / "build" / "limit"
+    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+        compiler = shutil.which(os.environ.get("CC", "cc"))
+        if compiler is None:
+            raise Absent("no C compiler")
+        program.parent.mkdir(exist_ok=True)
+        subprocess.run([compiler, "-O2", "-Wall", "-o", program, source], check=True)
+    return program
+
+
+def free_port():
+    """A TCP port that nobody used a moment ago."""
+    with socket.socket() as s:
+        s.bind((HOST, 0))
+        return s.getsockname()[1]
+
+
+def terminate_cleanly():
+    """Make SIGTERM and SIGHUP end this command as Ctrl-C does: with its servers ended."""
+    def leave(number, frame):
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGHUP, leave)
+
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+
+def _die_with_parent():
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class Server:
+    """A contender that runs and has answered once; a context manager that ends it.
+
+    `prefix` is a command to run it under (valgrind); `cpu` the core it may use; `patience`
+    the seconds it may take to answer first, and to end.  The server is the leader of a
+    session of its own, by which everything it started is found when it is ended.
+    """
+
+    def __init__(self, contender, *, workers=1, prefix=(), cpu=None, patience=30.0, env=None):
+        self.contender = contender
+        self.version = contender.version()
+        self.port = free_port()
+        self.patience = patience
+        self.output = tempfile.TemporaryFile()  # noqa: SIM115 (see close)
+
+        def prepare():
+            _die_with_parent()
+            if cpu is not None:
+                os.sched_setaffinity(0, {cpu})
+
+        # The contender finds `apps` in the current directory.  Nothing of the caller's
+        # Python environment reaches it.
+        full = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        full |= {"PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
+        self.process = subprocess.Popen(
+            [*prefix, *contender.command(workers, self.port)], cwd=HERE, env=full,
+            stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT,
+            start_new_session=True, preexec_fn=prepare)
+        try:
+            self._wait_ready()
+        except BaseException:
+            self.close()
+            raise
+
+    def _wait_ready(self):
+        end = time.monotonic() + self.patience
+        while True:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"did not start: exit status {self.process.returncode}: "
+                                   f"{self.last_words()}")
+            try:
+                with Client(self.port, timeout=self.patience) as client:
+                    client.ask(MINIMAL)
+                break
+            except ConnectionRefusedError:
+                pass
+            if time.monotonic() > end:
+                raise RuntimeError(f"did not start within {self.patience:.0f} s: "
+                                   f"{self.last_words()}")
+            time.sleep(0.02)
+        if not procfs.socket_owners(self.pids(), self.port):
+            raise RuntimeError(f"port {self.port} belongs to somebody else")
+
+    def last_words(self):
+        """The last error that the server wrote of, or else its last line."""
+        text = os.pread(self.output.fileno(), 1 << 20, 0).decode("utf-8", "replace")
+        lines = [line.strip() for line in text.splitlines() if len(line.strip()) > 1]
+        errors = [line for line in lines if "Error" in line]
+        return (errors or lines or ["no message"])[-1]
+
+    def pids(self):
+        """All its processes."""
+        return procfs.tree(self.process.pid)
+
+    def worker(self, client):
+        """Pid of the process that serves `client`'s connection."""
+        owners = procfs.socket_owners(self.pids(), self.port, client.port)
+        if len(owners) != 1:
+            raise RuntimeError(f"connection owned by {len(owners)} processes")
+        return owners[0]
+
+    def close(self):
+        """SIGTERM, then, `patience` seconds later, SIGKILL to each process that is left."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(self.patience)
+        for pid in procfs.session(self.process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        self.output.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
+
+
+class Client:
+    """A keep-alive connection that checks every answer: 200, and the body of the app."""
+
+    def __init__(self, port, timeout=30.0, source=None):
+        self.sock = socket.socket()
+        self.sock.settimeout(timeout)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if source:
+            # The kernel may then use one port towards several source addresses.
+            self.sock.setsockopt(socket.IPPROTO_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT
+            self.sock.bind((source, 0))
+        try:
+            self.sock.connect((HOST, port))
+        except BaseException:
+            self.sock.close()
+            raise
+        self.port = self.sock.getsockname()[1]
+
+    def ask(self, request, times=1):
+        """Send `request`, read the whole answer and check it; `times` times, one by one."""
+        for _ in range(times):
+            self.sock.sendall(request)
+            self.check()
+
+    def check(self):
+        """Read one whole answer; raise unless it is a 200 with the body of the app."""
+        data = b""
+        while not data.endswith(BODY):
+            more = self.sock.recv(65536)
+            if not more:
+                raise ConnectionError(f"closed by the server after {data[:80]!r}")
+            data += more
+            if len(data) > 4096:
+                raise ValueError(f"not the expected answer: {data[:80]!r}")
+        if not data.startswith((b"HTTP/1.1 200 ", b"HTTP/1.0 200 ")):
+            raise ValueError(f"not the expected answer: {data[:80]!r}")
+
+    def close(self):
+        self.sock.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
+
+
+def attempt(name, measure):
+    """`measure()`'s row, or one that says why there is none; only the run's own end passes."""
+    try:
+        return {"name": name, **measure()}
+    except Absent as e:
+        return {"name": name, "absent": True, "error": f"absent: {e}"}
+    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as e:
+        return {"name": name, "error": f"invalid: {type(e).__name__}: {e}"}
+
+
+def exit_status(rows):
+    """1 if a figure is missing because something went wrong, else 0."""
+    return int(any("error" in row and not row.get("absent") for row in rows))

@@ -1,0 +1,280 @@
+"""The map of the core: every C struct and cdef class, in the order a request meets them.
+
+Two kinds of things live here.  What the loop needs about a connection is a plain C struct
+(`conn_t`), so that a connection at rest costs no Python object, no parser and no buffer, and
+so that code without the GIL can look at it.  What a request needs is Python: an `Exchange`
+is borrowed from a pool when the head is complete and goes back when the response is out.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from cpython.object cimport PyObject
+
+
+# -- what epoll points at ------------------------------------------------------------------
+
+cdef enum:
+    WATCH_CONN = 1
+    WATCH_LISTENER = 2
+    WATCH_FD = 3
+
+cdef struct watch_t:                # the first member of everything epoll's data.ptr points at
+    int kind
+    int fd                          # -1: a connection in memory
+
+cdef struct listener_t:
+    watch_t watch
+    bint armed                      # in the epoll set now
+    bint is_unix
+    PyObject* template              # dict: the environ every request of this listener starts from
+
+cdef struct fd_watch_t:             # a descriptor that Python code wants to hear of
+    watch_t watch
+    PyObject* callback
+    bint dead
+    fd_watch_t* next
+
+
+# -- a connection --------------------------------------------------------------------------
+
+cdef enum:                          # conn_t.state; the transitions are in connection.pxi
+    CONN_REST = 0                   # between messages, not a byte of the next one read
+    CONN_HEAD = 1                   # part of a head read
+    CONN_BODY = 2                   # head complete, body being read
+    CONN_READY = 3                  # request complete, waits for a free handler
+    CONN_HANDLER = 4                # the application has it
+    CONN_DRAIN = 5                  # the application is done, output waits for the client
+    CONN_LINGER = 6                 # our side is shut down, input is read and thrown away
+    CONN_CLOSED = 7                 # descriptor closed, record freed at the end of the batch
+
+cdef enum:                          # conn_t.queue: one queue per kind of wait
+    QUEUE_NONE = 0                  # no deadline: the application has the request
+    QUEUE_NEW = 1                   # connected, not a byte yet
+    QUEUE_HEAD = 2
+    QUEUE_REST = 3
+    QUEUE_BODY = 4
+    QUEUE_WRITE = 5
+    QUEUE_LINGER = 6
+    QUEUES = 7
+
+cdef struct conn_t:
+    watch_t watch
+    uint8_t state
+    uint8_t queue
+    bint gone                       # the client has reset or vanished: nothing can be sent
+    bint eof                        # the client has closed its sending side
+    uint32_t interest               # what epoll reports of it now
+    uint32_t requests               # served so far
+    int64_t deadline                # ms of the worker's clock
+    conn_t* prev                    # neighbours in its deadline queue
+    conn_t* next
+    conn_t* next_ready              # successor in the queue for a handler, or in the graveyard
+    listener_t* listener
+    char* pending                   # bytes read but not parsed; NULL at rest
+    uint32_t pending_start
+    uint32_t pending_end
+    uint32_t pending_size
+    uint32_t scanned                # bytes of a partial head already searched for its end
+    PyObject* exchange              # Exchange (owned) from the end of the head to the last byte sent
+    PyObject* remote_addr           # str (owned), made for the first request
+    PyObject* remote_port
+    PyObject* memory                # MemoryConnection (borrowed) if there is no socket
+    uint8_t peer[28]                # sockaddr_in or sockaddr_in6; enough for both
+
+cdef struct queue_t:                # append-only FIFO: the span is one for all, so the order is right
+    conn_t* first
+    conn_t* last
+    int64_t span                    # ms
+
+
+# -- reading a head ------------------------------------------------------------------------
+
+cdef class Window:                  # lends a piece of C memory to the parser for one call
+    cdef const char* start
+    cdef Py_ssize_t length
+
+cdef class FieldName:               # what is known of one spelling of a field name
+    cdef str key                    # its environ key
+    cdef int kind                   # FIELD_*: plain, or one the server itself must read
+    cdef uint32_t serial            # head in which it was last seen: finds repetitions
+    cdef bytes last                 # the value it had last, and that value decoded:
+    cdef str last_text              # most clients repeat themselves
+
+cdef class Head:                    # one per worker: the parser's protocol object
+    cdef object parser              # httptools.HttpRequestParser; between messages, always
+    cdef object feed                # its feed_data
+    cdef int parser_state           # PARSER_*: may it be fed, may its refusal be believed
+    cdef Window window
+    cdef dict names                 # spelling (bytes) -> FieldName, bounded
+    cdef dict keys                  # environ key -> FieldName: all spellings share it
+    cdef uint32_t serial
+    # what the callbacks and the request line left:
+    cdef dict environ
+    cdef str method
+    cdef str authority              # of a target in absolute form; takes the place of Host
+    cdef bint completed             # on_headers_complete came
+    cdef uint32_t fields
+    cdef uint32_t max_fields
+    cdef int minor                  # HTTP/1.minor
+    cdef bint host
+    cdef bint close, keep_alive     # Connection options
+    cdef bint expect                # Expect: 100-continue
+    cdef int64_t length             # Content-Length, -1 if none
+    cdef bint coded                 # a Transfer-Encoding field was there
+    cdef bint chunked
+    cdef int status                 # not 0: refuse with this status ...
+    cdef object reason              # ... for this reason
+    cdef int renew(self) except -1
+    cdef FieldName learn(self, bytes name)
+    cdef str special(self, FieldName f, str text, bint repeated)
+    cdef int refuse(self, int status, str reason) except -1
+    cdef int connection(self, const char* p, Py_ssize_t n) except -1
+    cdef int coding(self, str text) except -1
+
+
+# -- one request and its response ----------------------------------------------------------
+
+cdef enum:                          # Exchange.framing: how the end of the response body is told
+    FRAME_NONE = 0                  # no body: HEAD, 204, 304
+    FRAME_LENGTH = 1
+    FRAME_CHUNKED = 2
+    FRAME_CLOSE = 3
+
+cdef class Body:                    # a request body on its way in
+    cdef bint chunked
+    cdef int state                  # CHUNK_*: where the chunked decoder stands
+    cdef int64_t remaining          # of the body, or of the present chunk
+    cdef int64_t received           # decoded bytes
+    cdef uint32_t line              # bytes of the present chunk-size line or of the trailers
+    cdef bint blank                 # blanks after a chunk size: only an extension may follow
+    cdef bytes exact                # the whole body when its length was known and small
+    cdef char* data                 # otherwise: what is in memory ...
+    cdef size_t size
+    cdef object file                # ... or on disk
+
+cdef class Outbox:                  # what the client has not taken yet; its order: data, tail, spool, file
+    cdef char* data
+    cdef size_t start, end, size
+    cdef bytes tail                 # one large piece of the application's, not copied
+    cdef size_t tail_start
+    cdef object spool               # temporary file
+    cdef int spool_fd
+    cdef int64_t spool_read, spool_written
+    cdef int file_fd                # a file for sendfile, -1 if none
+    cdef int64_t file_offset, file_left
+    cdef object file_owner          # its close() is called when the file is sent or dropped
+
+cdef class Exchange:
+    cdef Worker worker
+    cdef conn_t* conn
+    cdef dict environ
+    cdef object start_response_     # the bound methods, made once: the pool keeps them
+    cdef object write_
+    cdef str method                 # for the access log (None: the head never was complete)
+    cdef str target
+    cdef object referer, agent
+    cdef int minor
+    cdef bint is_head
+    cdef bint keep_alive
+    cdef Body body
+    # the response
+    cdef char* head                 # status line and the application's fields, then ours
+    cdef size_t head_length, head_size
+    cdef int status
+    cdef bint started               # start_response was called
+    cdef bint head_begun            # our fields are in it: it is complete
+    cdef bint head_sent             # with the first bytes of the body, or without any
+    cdef bint finished              # the application has said all it has to say
+    cdef bint app_close             # the application wants the connection closed
+    cdef bint has_date, has_server
+    cdef bint aborted               # broken off: the connection must end so that the client can tell
+    cdef bint gone                  # the client is
+    cdef bint refused               # our own answer to a bad request: linger afterwards
+    cdef bint excess_told
+    cdef int framing
+    cdef int64_t declared           # Content-Length of the application, -1 if none
+    cdef int64_t sent               # body bytes handed to the socket or the outbox
+    cdef Outbox outbox              # None while the client keeps up
+    cdef object waiter              # greenlet of a handler that waits for the client
+
+
+# -- the worker ----------------------------------------------------------------------------
+
+cdef class Worker:
+    cdef readonly object app
+    cdef object log
+    cdef object listeners_          # keeps the sockets alive
+    cdef int epoll
+    # the event batch lives here, not on a C stack: whoever runs the loop goes on with it
+    cdef void* events
+    cdef int batch_next, batch_count
+    cdef int64_t now                # ms, CLOCK_MONOTONIC_COARSE, read once per batch and handler
+    cdef char* buffer               # everything is received here
+    cdef listener_t* listeners
+    cdef int listener_count
+    cdef fd_watch_t* watches
+    cdef bint accepting
+    cdef int64_t accept_again       # ms: accepting pauses until then (0: it does not)
+    cdef queue_t queues[7]
+    cdef conn_t* ready_first        # complete requests waiting for a handler
+    cdef conn_t* ready_last
+    cdef conn_t* graveyard          # closed in this batch: an event may still point at them
+    cdef conn_t* spare_conns        # freed records for the next connections
+    cdef int spare_count
+    cdef int connections
+    cdef int handlers, max_handlers
+    cdef Head head
+    cdef dict memory_template
+    cdef list pool                  # Exchanges for the next requests
+    # state of the run
+    cdef bint running, draining, stopping, done
+    cdef int64_t drain_until
+    cdef double drain_timeout
+    cdef object context             # contextvars of a request (see app.pxi)
+    cdef object base_context
+    cdef bint base_empty
+    # the baton
+    cdef object main                # the greenlet that called run()
+    cdef list spares                # greenlets parked inside the loop, ready to take it on
+    cdef object runnable            # deque: handlers whose wait is over
+    cdef object carry               # bound method: what a carrier greenlet runs
+    cdef int parked
+    # settings (seconds are milliseconds here)
+    cdef uint32_t max_request_line, max_head
+    cdef int64_t max_body, body_memory, output_memory, output_spool
+    cdef int max_connections
+    # Date and Server, formatted once a second
+    cdef int64_t stamp_until        # ms: good until then
+    cdef char stamp[96]
+    cdef int stamp_length           # "Date: ...\r\n"
+    cdef char log_stamp[40]
+    cdef int log_stamp_length
+    cdef bytes server_field
+    # access log
+    cdef int log_fd
+    cdef bint log_combined
+    cdef char* log_data
+    cdef size_t log_length
+    cdef int64_t log_flush_at
+    # totals
+    cdef int64_t accepted_total, requests_total, switches_total, carriers_total
+    cdef _retire_carriers(self)
+
+
+cdef class MemoryConnection:
+    cdef Worker worker
+    cdef conn_t* conn
+    cdef listener_t listener
+    cdef bytearray output
+    cdef readonly bint closed
+    cdef readonly bint reset
+    cdef bytes _settle(self)
+
+
+cdef class Input:
+    cdef bytes data
+    cdef Py_ssize_t position
+    cdef bytes take(self, Py_ssize_t n)
+
+cdef class FileWrapper:
+    cdef public object filelike
+    cdef public object block_size

@@ -1,0 +1,122 @@
+"""What Python sees of the compiled core.
+
+The core imports nothing from fastfork.  A worker process makes one `Worker`,
+tells it what to watch, and calls `run()`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from socket import socket
+from typing import Any, Protocol
+
+DEBUG: bool
+"""True in a debug build (FASTFORK_DEBUG=1 at build time)."""
+
+class CoreSettings(Protocol):
+    """The settings the core reads, once, when a `Worker` is made.
+
+    Durations are seconds, sizes are bytes.  `fastfork.config.Settings` has them all.
+    """
+
+    keep_alive: float
+    head_timeout: float
+    body_timeout: float
+    write_timeout: float
+    linger_timeout: float
+    max_request_line: int
+    max_head: int
+    max_fields: int
+    max_body: int
+    body_memory: int
+    output_memory: int
+    output_spool: int
+    max_connections: int
+    access_log_format: str
+
+class Worker:
+    """One worker's loop: accepts, parses, calls the application, answers."""
+
+    def __init__(
+        self,
+        app: Callable[..., Iterable[bytes]],
+        listeners: Sequence[socket],
+        settings: CoreSettings,
+        *,
+        log: Callable[[int, str, BaseException | None], object],
+        access_log_fd: int = -1,
+        multiprocess: bool = False,
+    ) -> None:
+        """`log(level, message, exception)` receives what belongs in the error log;
+        level is a `logging` level.  The listeners must be listening; the core makes them
+        non-blocking.  Access-log lines go to `access_log_fd` (-1: none)."""
+
+    def run(self) -> None:
+        """Serve until `drain` has finished or `stop` was called."""
+
+    def drain(self, timeout: float) -> None:
+        """Stop accepting, close resting connections, answer what is in flight with
+        `Connection: close`; `run` returns when nothing is left or after `timeout` seconds.
+        Safe to call from a Python signal handler."""
+
+    def stop(self) -> None:
+        """`run` returns before the next event; connections are closed.
+        Safe to call from a Python signal handler."""
+
+    def watch(self, fd: int, callback: Callable[[], object]) -> None:
+        """Call `callback()` from the loop whenever `fd` is readable or at end of file."""
+
+    def unwatch(self, fd: int) -> None: ...
+    def flush_access_log(self) -> None:
+        """Write buffered access-log lines now."""
+
+    def connect(self, address: str = "127.0.0.1", port: int = 40000) -> MemoryConnection:
+        """A connection without a socket: bytes in, bytes out."""
+
+    def stats(self) -> dict[str, int]:
+        """accepted, requests, connections, in_flight, switches, carriers (running totals
+        and present counts of this worker)."""
+
+class MemoryConnection:
+    """The client's end of a connection that has no socket (tests, fuzzing, micro-benchmarks)."""
+
+    @property
+    def closed(self) -> bool:
+        """True when the server has closed the connection (lingering counts as closed)."""
+
+    @property
+    def reset(self) -> bool:
+        """True when the server would have sent a reset rather than an orderly close."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Give the server these bytes; return what it sent in answer."""
+
+    def eof(self) -> bytes:
+        """The client closes its sending side; return what the server sent after it."""
+
+class Input:
+    """`wsgi.input` of a request whose body is in memory (PEP 3333, Input and Error Streams)."""
+
+    def read(self, size: int | None = -1, /) -> bytes: ...
+    def readline(self, size: int | None = -1, /) -> bytes: ...
+    def readlines(self, hint: int | None = -1, /) -> list[bytes]: ...
+    def __iter__(self) -> Iterator[bytes]: ...
+    def __next__(self) -> bytes: ...
+    def close(self) -> None: ...
+
+class FileWrapper:
+    """`wsgi.file_wrapper` (PEP 3333, Optional Platform-Specific File Handling)."""
+
+    filelike: Any
+    block_size: int
+    def __init__(self, filelike: Any, block_size: int = 8192, /) -> None: ...
+    def __iter__(self) -> Iterator[bytes]: ...
+    def __next__(self) -> bytes: ...
+    def close(self) -> None: ...
+
+def guard(lifeline_fd: int, grace: float) -> None:
+    """Start the life-line guard: a C thread that never touches Python, asleep until
+    `lifeline_fd` reaches end of file (the master is gone); `grace` seconds later it kills
+    this process with SIGKILL, wherever it is stuck.  Once per process, after the fork."""
+
+def counters() -> dict[str, int] | None:
+    """Live objects of the core (connections, exchanges, buffers, outboxes, carriers),
+    all zero when nothing is going on; None unless `DEBUG`."""

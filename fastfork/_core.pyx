@@ -1,0 +1,25 @@
+# cython: language_level=3, binding=False, boundscheck=False, wraparound=False
+# cython: initializedcheck=False, cdivision=True, nonecheck=False, auto_pickle=False
+# cython: embedsignature=False
+"""fastfork's compiled core: one worker's loop, from accept to send.
+
+This file only assembles; each part is one room, and they stand in the order in which a
+request walks through them.  A part may call parts that come after it, never one before it
+(tests/core/test_layout.py checks that).  _core.pxd is the map of the structures.
+"""
+
+include "core/edge.pxi"         # system calls and C APIs, and what they need
+include "core/loop.pxi"         # epoll, deadlines, who runs next
+include "core/accept.pxi"       # listeners -> connections
+include "core/memory.pxi"       # the same without a socket
+include "core/connection.pxi"   # states of a connection: bytes -> requests -> rest or close
+include "core/parse.pxi"        # head: request line by hand, fields by httptools
+include "core/environ.pxi"      # what the application sees of the head
+include "core/body.pxi"         # Content-Length and chunked bodies, and wsgi.input
+include "core/app.pxi"          # calls the application, iterates its result
+include "core/response.pxi"     # start_response, response head, body framing
+include "core/send.pxi"         # to the socket, or to the outbox until the client is ready
+include "core/park.pxi"         # a handler that waits hands the loop on
+include "core/accesslog.pxi"    # a line per request
+include "core/queue.pxi"        # deadline queues
+include "core/guard.pxi"        # the life-line: no worker outlives its master

@@ -1,0 +1,293 @@
+"""Every setting, declared once.
+
+The fields of `Settings` are the table: name, kind, default, unit, bounds, help, metavar and
+short flag stand on one line each.  The command line's flags are generated from it (`cli.py`),
+and whatever other source of settings comes later reads the same table through `load`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+AUTO: Literal["auto"] = "auto"
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; its text is one sentence for the person who wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a sort of value is read from text, how it is shown, and what would be right."""
+
+    read: Callable[[str], Any]
+    show: Callable[[Any], str]
+    right: str
+
+
+# -- reading and showing values ----------------------------------------------------------
+_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_BYTES = {"": 1, "k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20,
+          "g": 1 << 30, "gib": 1 << 30}  # fmt: skip
+
+
+def _number_and_unit(text: str) -> tuple[float, str]:
+    match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)", text, re.ASCII)
+    if not match:
+        raise ValueError(text)
+    return float(match[1]), match[2]
+
+
+def read_duration(text: str) -> float:
+    """Seconds from "90s", "5m", "1h", "250ms" or bare seconds.  ValueError if it is neither."""
+    number, unit = _number_and_unit(text)
+    if unit not in _SECONDS:
+        raise ValueError(text)
+    return number * _SECONDS[unit]
+
+
+def show_duration(seconds: float) -> str:
+    return f"{seconds:g} s"
+
+
+def read_size(text: str) -> int:
+    """Bytes from "64KiB", "1MiB", "10k" (k, M and G count in 1024s) or bare bytes.
+
+    ValueError if it is neither, or no whole number of bytes.
+    """
+    number, unit = _number_and_unit(text)
+    factor = _BYTES.get(unit.lower())
+    if factor is None or not (number * factor).is_integer():
+        raise ValueError(text)
+    return int(number * factor)
+
+
+def show_size(size: int) -> str:
+    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size >= factor and size % factor == 0:
+            return f"{size // factor} {unit}"
+    return f"{size} bytes"
+
+
+def read_count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
+        raise ValueError(text)
+    return int(text)
+
+
+def _read_workers(text: str) -> int | str:
+    return AUTO if text == AUTO else read_count(text)
+
+
+def _read_text(text: str) -> str:
+    if not text or "\0" in text:
+        raise ValueError(text)
+    return text
+
+
+def _read_arguments(text: str) -> tuple[str, ...]:
+    return tuple(shlex.split(text))
+
+
+COUNT = Kind(read_count, str, "a whole number")
+WORKERS = Kind(_read_workers, str, '"auto" or a whole number')
+DURATION = Kind(read_duration, show_duration, "a duration such as 90s, 5m, 250ms or 2.5 (seconds)")
+SIZE = Kind(read_size, show_size, "a size such as 64KiB, 1MiB, 10k or 512 (bytes)")
+TEXT = Kind(_read_text, str, "some text")
+ARGUMENTS = Kind(_read_arguments, shlex.join, "arguments as in a shell, quotes closed")
+
+WEEK = 7 * 86400.0
+
+
+# -- the table ---------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One row of the table."""
+
+    name: str
+    kind: Kind
+    default: Any
+    help: str
+    metavar: str
+    short: str | None
+    low: float | None
+    high: float | None
+    choices: tuple[str, ...]
+    many: bool
+    positional: bool
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def right(self) -> str:
+        """What a right value looks like, for error sentences."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if self.low is None and self.high is None:
+            return self.kind.right
+        show = self.kind.show
+        if self.high is None:
+            return f"{self.kind.right}, at least {show(self.low)}"
+        return f"{self.kind.right}, from {show(self.low)} to {show(self.high)}"
+
+    def parse(self, text: str, source: str) -> Any:
+        """The value that `text` stands for; ConfigError names `source` (a flag, a key)."""
+        try:
+            value = self.kind.read(text)
+        except ValueError:
+            raise self.error(text, source) from None
+        if self.choices and value not in self.choices:
+            raise self.error(text, source)
+        if isinstance(value, (int, float)) and not (
+            (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+        ):
+            raise self.error(text, source)
+        return value
+
+    def error(self, text: str, source: str) -> ConfigError:
+        return ConfigError(f"{source} {text!r} is not usable: it must be {self.right}.")
+
+
+def setting(
+    kind: Kind,
+    default: Any,
+    help: str,
+    *,
+    metavar: str = "",
+    short: str | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    many: bool = False,
+    positional: bool = False,
+) -> Any:
+    row = {
+        "kind": kind, "default": default, "help": help, "metavar": metavar, "short": short,
+        "low": low, "high": high, "choices": choices, "many": many, "positional": positional,
+    }  # fmt: skip
+    return field(default=default, metadata=row)
+
+
+def _time(default: float, help: str, low: float = 0.01) -> Any:
+    return setting(DURATION, default, help, metavar="TIME", low=low, high=WEEK)
+
+
+def _size(default: int, help: str, low: int, high: int) -> Any:
+    return setting(SIZE, default, help, metavar="SIZE", low=low, high=high)
+
+
+def _count(default: int, help: str, high: int) -> Any:
+    return setting(COUNT, default, help, metavar="N", low=1, high=high)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the server was told.  Durations are seconds, sizes are bytes."""
+
+    app: str = setting(
+        TEXT, "", "the application: pkg.mod:attr, pkg.mod:factory(), or pkg.mod "
+        "(looks for application, then app)", metavar="APP", positional=True)  # fmt: skip
+
+    # processes
+    workers: int | Literal["auto"] = setting(
+        WORKERS, AUTO, "worker processes; auto: one for each usable core",
+        metavar="N", short="-w", low=1, high=4096)  # fmt: skip
+    chdir: str | None = setting(
+        TEXT, None, "directory to change to before the application is imported", metavar="DIR")
+    pyargv: tuple[str, ...] = setting(
+        ARGUMENTS, (), "arguments that the application finds in sys.argv", metavar="ARGS")
+    graceful_timeout: float = _time(
+        30.0, "how long a stopping worker may finish what it has in hand", low=0.0)
+    ready_fd: int | None = setting(
+        COUNT, None, "descriptor that gets one line of JSON when all workers are ready",
+        metavar="FD", low=3, high=1 << 20)  # fmt: skip
+
+    # sockets
+    bind: tuple[str, ...] = setting(
+        TEXT, ("127.0.0.1:8000",), "address to listen on: host:port, [v6]:port, :port (all IPv4 "
+        "addresses), port (127.0.0.1), unix:/path, unix:@abstract or fd://N; may be repeated",
+        metavar="ADDR", short="-b", many=True)  # fmt: skip
+    backlog: int = _count(2048, "connections that may wait to be accepted", 65535)
+    max_connections: int = _count(16384, "open connections per worker", 1 << 20)
+
+    # time limits
+    keep_alive: float = _time(75.0, "how long a connection may rest between two requests")
+    head_timeout: float = _time(10.0, "how long a request head may take (408)")
+    body_timeout: float = _time(30.0, "how long a request body may pause (408)")
+    write_timeout: float = _time(60.0, "how long a client may take nothing of its response")
+    linger_timeout: float = _time(2.0, "how long the last bytes of a closed client are read")
+
+    # size limits
+    max_request_line: int = _size(16 << 10, "longest request line (414)", 16, 1 << 20)
+    max_head: int = _size(64 << 10, "longest request head (431)", 64, 16 << 20)
+    max_fields: int = _count(128, "most header fields in a request (431)", 65535)
+    max_body: int = _size(1 << 30, "longest request body (413)", 0, 1 << 50)
+    body_memory: int = _size(
+        1 << 20, "request body kept in memory, beyond it in a temporary file", 0, 1 << 30)
+    output_memory: int = _size(
+        256 << 10, "response waiting in memory for its client, beyond it in a temporary file",
+        1, 1 << 30)  # fmt: skip
+    output_spool: int = _size(
+        1 << 30, "response waiting in a temporary file, beyond it the handler waits", 0, 1 << 50)
+
+    # logs
+    access_log: str | None = setting(
+        TEXT, None, "file for the access log, - for standard output (default: none)",
+        metavar="FILE")  # fmt: skip
+    access_log_format: str = setting(
+        TEXT, "combined", "format of the access log", choices=("common", "combined"))
+    log_level: str = setting(
+        TEXT, "info", "least severe entry of the error log",
+        choices=("debug", "info", "warning", "error", "critical"))  # fmt: skip
+
+
+TABLE: Mapping[str, Setting] = {
+    row.name: Setting(name=row.name, **row.metadata) for row in fields(Settings)
+}
+
+
+def load(given: Mapping[str, str | Iterable[str] | None]) -> Settings:
+    """Settings from the texts of one source, by name; what is absent or None has its default.
+
+    ConfigError is one sentence that names the flag, its value and what would be right.
+    """
+    values: dict[str, Any] = {}
+    for name, texts in given.items():
+        row = TABLE.get(name)
+        if row is None:
+            raise ConfigError(f"There is no setting {name!r}{perhaps(name, TABLE)}.")
+        if texts is None:
+            continue
+        source = row.metavar if row.positional else row.flag
+        if isinstance(texts, str):
+            values[name] = row.parse(texts, source)
+        else:
+            values[name] = tuple(row.parse(text, source) for text in texts)
+    settings = Settings(**values)
+    _check_together(settings)
+    return settings
+
+
+def _check_together(settings: Settings) -> None:
+    """What no single row can say."""
+    if settings.max_request_line > settings.max_head:
+        raise ConfigError(
+            f"--max-request-line ({show_size(settings.max_request_line)}) must not be above "
+            f"--max-head ({show_size(settings.max_head)}), which counts the request line too."
+        )
+    for address in settings.bind:
+        if settings.bind.count(address) > 1 and not re.search(r"(^|:)0$", address):
+            raise ConfigError(f"--bind {address!r} is given twice.")
+
+
+def perhaps(name: str, known: Iterable[str]) -> str:
+    """" (perhaps 'x' is meant)", or nothing if no known name is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (perhaps {near[0]!r} is meant)" if near else ""

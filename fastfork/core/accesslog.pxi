@@ -1,0 +1,111 @@
+# The access log: one line per request in the common or combined log format, put together here,
+# written many at a time: when the buffer is nearly full, or a second after its first line.
+
+cdef enum:
+    LOG_SIZE = 65536
+    LOG_LINE = 12288            # no line is longer: the parts below are cut to fit
+    LOG_TARGET = 6000
+    LOG_FIELD = 2000
+    LOG_DELAY = 1000            # ms
+
+
+cdef int log_remember(Exchange ex, str method) except -1:
+    """What the line needs of the request; the application may change its environ."""
+    ex.method = method
+    ex.target = <str>PyDict_GetItem(ex.environ, "RAW_URI")
+    cdef PyObject* found = PyDict_GetItem(ex.environ, "HTTP_REFERER")
+    ex.referer = <object>found if found is not NULL else None
+    found = PyDict_GetItem(ex.environ, "HTTP_USER_AGENT")
+    ex.agent = <object>found if found is not NULL else None
+    return 0
+
+
+cdef inline char* log_put(char* out, const char* p, size_t n) noexcept:
+    memcpy(out, p, n)
+    return out + n
+
+
+cdef char* log_put_text(char* out, object text, Py_ssize_t most) noexcept:
+    """Escaped so that a line is a line and a quoted field ends where its quote is.  `most`: bytes
+    written."""
+    cdef const char* hexadecimal = "0123456789abcdef"
+    cdef const unsigned char* p
+    cdef Py_ssize_t i, n
+    cdef unsigned char ch
+    cdef char* end = out + most - 4
+    if text is None:
+        out[0] = c'-'
+        return out + 1
+    p = PyUnicode_1BYTE_DATA(text)      # latin-1: all of it comes from the parser
+    n = PyUnicode_GET_LENGTH(text)
+    for i in range(n):
+        if out >= end:
+            break
+        ch = p[i]
+        if ch == c'"' or ch == c'\\' or ch < 32 or ch > 126:
+            out[0] = c'\\'
+            out[1] = c'x'
+            out[2] = hexadecimal[ch >> 4]
+            out[3] = hexadecimal[ch & 15]
+            out += 4
+        else:
+            out[0] = ch
+            out += 1
+    return out
+
+
+cdef int log_request(Worker w, conn_t* c, Exchange ex) except -1:
+    cdef char* out
+    cdef char number[48]
+    if w.log_length + LOG_LINE > LOG_SIZE:
+        log_flush(w)
+    if w.log_length == 0:
+        w.log_flush_at = w.now + LOG_DELAY
+    if c.remote_addr is NULL:
+        conn_name_peer(c)
+    if w.now >= w.stamp_until:
+        stamp_update(w)
+    out = w.log_data + w.log_length
+    if PyUnicode_GET_LENGTH(<object>c.remote_addr):
+        out = log_put_text(out, <object>c.remote_addr, 100)
+    else:
+        out = log_put(out, "-", 1)
+    out = log_put(out, " - - ", 5)
+    out = log_put(out, w.log_stamp, w.log_stamp_length)
+    out = log_put(out, ' "', 2)
+    if ex.method is None:
+        out = log_put(out, "-", 1)      # the request line never was understood
+    else:
+        out = log_put_text(out, ex.method, 100)
+        out = log_put(out, " ", 1)
+        out = log_put_text(out, ex.target, LOG_TARGET)
+        out = log_put(out, " HTTP/1.1" if ex.minor else " HTTP/1.0", 9)
+    out = log_put(out, number, snprintf(number, sizeof(number), "\" %d %lld", ex.status,
+                                        <long long>ex.sent))
+    if w.log_combined:
+        out = log_put(out, ' "', 2)
+        out = log_put_text(out, ex.referer, LOG_FIELD)
+        out = log_put(out, '" "', 3)
+        out = log_put_text(out, ex.agent, LOG_FIELD)
+        out = log_put(out, '"', 1)
+    out[0] = c'\n'
+    w.log_length = out + 1 - w.log_data
+    return 0
+
+
+cdef int log_flush(Worker w) except -1:
+    cdef char* p = w.log_data
+    cdef size_t n = w.log_length
+    cdef ssize_t done
+    w.log_length = 0
+    while n:
+        done = write(w.log_fd, p, n)
+        if done < 0:
+            if errno == EINTR:
+                continue
+            w.log(logging.ERROR, f"cannot write the access log: {os.strerror(errno)}; "
+                  "its lines are lost", None)
+            break
+        p += done
+        n -= done
+    return 0

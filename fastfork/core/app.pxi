@@ -1,0 +1,162 @@
+# The application: called inline, its result iterated, its close() called, whatever happens.
+
+cdef int handler_run(Worker w, Exchange ex) except -1:
+    """Call the application for a complete request and send what it answers.
+
+    Every request runs in its own copy of the worker's base context.  A context in which nothing
+    was set is as good as a new copy of an empty one, and is used again.
+    """
+    cdef object context = w.context
+    if context is None:
+        context = PyContext_Copy(w.base_context)
+    w.context = None                # a handler that runs beside this one takes another
+    PyContext_Enter(context)
+    try:
+        handler_call(w, ex)
+    finally:
+        PyContext_Exit(context)
+    if w.base_empty and PyObject_Length(context) == 0:
+        w.context = context
+    return 0
+
+
+cdef int handler_call(Worker w, Exchange ex) except -1:
+    cdef object result
+    try:
+        result = w.app(ex.environ, ex.start_response_)
+        if PyList_CheckExact(result) or PyTuple_CheckExact(result):
+            respond_sequence(w, ex, result)
+        elif type(result) is FileWrapper and respond_file(w, ex, <FileWrapper>result):
+            pass
+        else:
+            respond_iterable(w, ex, result)
+    except BaseException as e:
+        # BaseException: SystemExit in a handler must not leave its client waiting.
+        handler_failed(w, ex, e)
+    return 0
+
+
+cdef int handler_failed(Worker w, Exchange ex, object e) except -1:
+    """The traceback goes to the error log, never on the wire."""
+    if ex.gone and isinstance(e, ClientGone):
+        return 0
+    w.log(logging.ERROR, "error in the application: "
+          f"{ex.environ.get('REQUEST_METHOD')} {ex.environ.get('RAW_URI')}", e)
+    if not ex.head_sent:
+        respond_simple(w, ex, 500)
+    elif not ex.finished:
+        # Without its end the client can tell that the response is not whole.
+        ex.aborted = True
+    return 0
+
+
+cdef int respond_sequence(Worker w, Exchange ex, object items) except -1:
+    """A list or tuple: all of it is here, so its length is known."""
+    cdef Py_ssize_t i, n = len(items)
+    cdef int64_t total = 0
+    if n == 1:
+        return respond_whole(w, ex, items[0])
+    for i in range(n):
+        chunk_check(items[i])
+        total += len(<bytes>items[i])
+    if total <= BUFFER_SIZE:
+        return respond_whole(w, ex, b"".join(items))
+    head_begin(w, ex, total)
+    for i in range(n):
+        body_send(w, ex, <bytes>items[i])
+    return respond_end(w, ex)
+
+
+cdef int respond_whole(Worker w, Exchange ex, object chunk) except -1:
+    """The fast path: the whole body in one piece, with its head in one send."""
+    chunk_check(chunk)
+    head_begin(w, ex, len(<bytes>chunk))
+    body_send(w, ex, <bytes>chunk)
+    return respond_end(w, ex)
+
+
+cdef int respond_iterable(Worker w, Exchange ex, object result) except -1:
+    """Every non-empty piece goes out as it comes (PEP 3333, Buffering and Streaming)."""
+    cdef object iterator, chunk
+    try:
+        for chunk in result:
+            chunk_check(chunk)
+            if len(<bytes>chunk):
+                # An empty piece sends nothing, not even the head: start_response may yet be
+                # called again, with exc_info.
+                head_begin(w, ex, -1)
+                body_send(w, ex, <bytes>chunk)
+                if ex.gone:
+                    break
+        else:
+            head_begin(w, ex, 0)
+            respond_end(w, ex)
+    finally:
+        close = getattr(result, "close", None)
+        if close is not None:
+            close()
+    return 0
+
+
+cdef inline int chunk_check(object chunk) except -1:
+    if not PyBytes_Check(chunk):
+        raise TypeError(
+            f"the application's iterable yielded {type(chunk).__name__}, not bytes (PEP 3333)")
+    return 0
+
+
+cdef bint respond_file(Worker w, Exchange ex, FileWrapper wrapper) except -1:
+    """A file_wrapper that has a descriptor of a regular file goes out by sendfile, from its
+    present position.  False: iterate it.  Its close() is called when the last byte is sent; the
+    handler is free long before."""
+    cdef int64_t offset, length
+    cdef int fd
+    cdef stat_t st
+    if ex.head_sent or not ex.started:
+        return False
+    try:
+        fd = wrapper.filelike.fileno()
+        offset = wrapper.filelike.tell()
+    except (AttributeError, OSError, ValueError, TypeError):
+        return False
+    if fstat(fd, &st) < 0 or not S_ISREG(st.st_mode):
+        return False
+    length = max(<int64_t>0, st.st_size - offset)
+    if ex.declared >= 0:
+        length = min(length, ex.declared)
+    try:
+        head_begin(w, ex, length)
+        if ex.framing == FRAME_NONE or length == 0:
+            respond_end(w, ex)
+            wrapper.close()
+            return True
+        file_send(w, ex, wrapper, fd, offset, length)
+        respond_end(w, ex)
+    except BaseException:
+        if ex.outbox is None or ex.outbox.file_owner is None:
+            wrapper.close()
+        raise
+    return True
+
+
+cdef class FileWrapper:
+    """`wsgi.file_wrapper` (PEP 3333, Optional Platform-Specific File Handling)."""
+
+    def __init__(self, filelike, block_size=8192, /):
+        self.filelike = filelike
+        self.block_size = block_size
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        data = self.filelike.read(self.block_size)
+        if not data:
+            raise StopIteration
+        return data
+
+    def close(self):
+        """Calls the file's close(), if it has one."""
+        close = getattr(self.filelike, "close", None)
+        if close is not None:
+            close()

@@ -1,0 +1,328 @@
+# Request bodies, and wsgi.input.  A decoder takes what it can from the bytes it is given and says
+# how many it took; it never touches a socket.  In memory to a limit, then in a temporary file.
+
+cdef enum:
+    BODY_DONE = 0
+    BODY_MORE = 1               # otherwise: the status to refuse with; w.head.reason says why
+
+cdef enum:                      # Body.state of the chunked decoder (RFC 9112, 7.1)
+    CHUNK_SIZE = 0              # at the first digit
+    CHUNK_DIGITS = 1
+    CHUNK_EXTENSION = 2
+    CHUNK_SIZE_LF = 3
+    CHUNK_DATA = 4
+    CHUNK_DATA_CR = 5
+    CHUNK_DATA_LF = 6
+    CHUNK_TRAILER = 7           # at the start of a trailer field, or of the empty line
+    CHUNK_TRAILER_NAME = 8
+    CHUNK_TRAILER_VALUE = 9
+    CHUNK_TRAILER_LF = 10
+    CHUNK_END_LF = 11
+
+cdef enum:
+    CHUNK_LINE_LONGEST = 4096   # size and extensions
+
+
+cdef class Body:
+
+    def __cinit__(self):
+        COUNT_BODY(1)
+
+    def __dealloc__(self):
+        buffer_free(self.data)
+        COUNT_BODY(-1)
+
+
+cdef int body_begin(Worker w, Exchange ex) except -1:
+    """The head announces a body."""
+    cdef Body b = Body()
+    b.chunked = w.head.chunked
+    b.remaining = 0 if b.chunked else w.head.length
+    if not b.chunked and b.remaining <= w.body_memory:
+        b.exact = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>b.remaining)
+    ex.body = b
+    return 0
+
+
+cdef int body_take(Worker w, Exchange ex, const char* p, size_t n, size_t* used) except -1:
+    """Take what belongs to the body from the `n` bytes at `p`."""
+    cdef Body b = ex.body
+    cdef size_t step
+    cdef int status
+    if b.chunked:
+        return chunks_take(w, b, p, n, used)
+    step = <size_t>min(<int64_t>n, b.remaining)
+    used[0] = step
+    status = body_store(w, b, p, step)
+    if status:
+        return status
+    b.remaining -= step
+    return BODY_MORE if b.remaining else BODY_DONE
+
+
+cdef int chunks_take(Worker w, Body b, const char* data, size_t n, size_t* used) except -1:
+    cdef size_t i = 0, step
+    cdef char ch
+    cdef int digit, status
+    while i < n:
+        if b.state == CHUNK_DATA:
+            step = <size_t>min(<int64_t>(n - i), b.remaining)
+            status = body_store(w, b, data + i, step)
+            if status:
+                return status
+            b.remaining -= step
+            i += step
+            if b.remaining == 0:
+                b.state = CHUNK_DATA_CR
+            continue
+        ch = data[i]
+        i += 1
+        if b.state <= CHUNK_EXTENSION:
+            b.line += 1
+            if b.line > CHUNK_LINE_LONGEST:
+                return body_refuse(w, "a chunk-size line is too long")
+        if b.state <= CHUNK_DIGITS:
+            digit = hex_value(ch)
+            if digit >= 0:
+                if b.remaining > <int64_t>1 << 52:
+                    return body_refuse(w, "a chunk size is too large")
+                b.remaining = b.remaining * 16 + digit
+                b.state = CHUNK_DIGITS
+            elif b.state == CHUNK_SIZE:
+                return body_refuse(w, "a chunk does not begin with its size")
+            elif ch == c'\r':
+                b.state = CHUNK_SIZE_LF
+            elif ch == c';' or ch == c' ' or ch == c'\t':
+                # BWS before an extension only: blanks alone are what smugglers use.
+                b.state = CHUNK_EXTENSION
+                b.blank = ch != c';'
+            else:
+                return body_refuse(w, "a chunk size is not hexadecimal")
+        elif b.state == CHUNK_EXTENSION:
+            if b.blank:
+                if ch == c';':
+                    b.blank = False
+                elif ch != c' ' and ch != c'\t':
+                    return body_refuse(w, "a blank after a chunk size")
+            elif ch == c'\r':
+                b.state = CHUNK_SIZE_LF
+            elif (<unsigned char>ch < 32 and ch != c'\t') or ch == 127:
+                return body_refuse(w, "a control character in a chunk extension")
+        elif b.state == CHUNK_SIZE_LF:
+            if ch != c'\n':
+                return body_refuse(w, "a chunk-size line does not end in CR LF")
+            b.line = 0
+            b.state = CHUNK_DATA if b.remaining else CHUNK_TRAILER
+            if b.received + b.remaining > w.max_body:
+                w.head.reason = f"the body is longer than {w.max_body} bytes (max_body)"
+                return 413
+        elif b.state == CHUNK_DATA_CR:
+            if ch != c'\r':
+                return body_refuse(w, "a chunk is longer than its size")
+            b.state = CHUNK_DATA_LF
+        elif b.state == CHUNK_DATA_LF:
+            if ch != c'\n':
+                return body_refuse(w, "a chunk does not end in CR LF")
+            b.state = CHUNK_SIZE
+        else:
+            # Trailer fields are read, bounded, and dropped (RFC 9110, 6.5.1).
+            b.line += 1
+            if b.line > w.max_head:
+                w.head.reason = f"the trailers are longer than {w.max_head} bytes (max_head)"
+                return 431
+            status = trailer_take(w, b, ch)
+            if status == BODY_DONE:
+                used[0] = i
+                return BODY_DONE
+            if status != BODY_MORE:
+                return status
+    used[0] = n
+    return BODY_MORE
+
+
+cdef int trailer_take(Worker w, Body b, char ch) except -1:
+    if b.state == CHUNK_END_LF:
+        return BODY_DONE if ch == c'\n' else body_refuse(w, "the last line does not end in CR LF")
+    if b.state == CHUNK_TRAILER:
+        if ch == c'\r':
+            b.state = CHUNK_END_LF
+        elif token_char(ch):
+            b.state = CHUNK_TRAILER_NAME
+        else:
+            return body_refuse(w, "a trailer field does not begin with a name")
+    elif b.state == CHUNK_TRAILER_NAME:
+        if ch == c':':
+            b.state = CHUNK_TRAILER_VALUE
+        elif not token_char(ch):
+            return body_refuse(w, "a trailer field's name is not a token")
+    elif b.state == CHUNK_TRAILER_VALUE:
+        if ch == c'\r':
+            b.state = CHUNK_TRAILER_LF
+        elif (<unsigned char>ch < 32 and ch != c'\t') or ch == 127:
+            return body_refuse(w, "a control character in a trailer field")
+    elif ch == c'\n':
+        b.state = CHUNK_TRAILER
+    else:
+        return body_refuse(w, "a trailer field does not end in CR LF")
+    return BODY_MORE
+
+
+cdef int body_refuse(Worker w, str reason) except -1:
+    w.head.reason = reason
+    return 400
+
+
+cdef int body_store(Worker w, Body b, const char* p, size_t n) except -1:
+    """Keep `n` decoded bytes.  Returns 0 or a status."""
+    cdef size_t size
+    if n == 0:
+        return 0
+    if b.exact is not None:
+        memcpy(PyBytes_AS_STRING(b.exact) + b.received, p, n)
+    elif b.file is not None or b.received + <int64_t>n > w.body_memory:
+        try:
+            body_spool(b, p, n)
+        except OSError as e:
+            w.log(logging.ERROR, "cannot keep a request body in a temporary file", e)
+            w.head.reason = "no room for the body"
+            return 500
+    else:
+        if <size_t>b.received + n > b.size:
+            size = max(<size_t>b.received + n, min(2 * b.size, <size_t>w.body_memory))
+            b.data = buffer_grow(b.data, size)
+            b.size = size
+        memcpy(b.data + b.received, p, n)
+    b.received += n
+    return 0
+
+
+cdef int body_spool(Body b, const char* p, size_t n) except -1:
+    if b.file is None:
+        b.file = tempfile.TemporaryFile()
+        write_file(b.file.fileno(), b.data, <size_t>b.received)
+        buffer_free(b.data)
+        b.data = NULL
+    return write_file(b.file.fileno(), p, n)
+
+
+cdef int write_file(int fd, const char* p, size_t n) except -1:
+    """Write all of it at the file's position, or raise OSError."""
+    cdef ssize_t done
+    while n:
+        done = write(fd, p, n)
+        if done < 0:
+            if errno == EINTR:
+                continue
+            raise OSError(errno, os.strerror(errno))
+        p += done
+        n -= done
+    return 0
+
+
+cdef int body_finish(Exchange ex) except -1:
+    """The body is complete: wsgi.input, and for a chunked body the length that it turned out to
+    have, without which many applications read nothing."""
+    cdef Body b = ex.body
+    cdef Input source
+    if b.file is not None:
+        b.file.seek(0)
+        ex.environ["wsgi.input"] = b.file
+    else:
+        source = Input.__new__(Input)
+        source.data = b.exact if b.exact is not None else b.data[:b.received]
+        ex.environ["wsgi.input"] = source
+    if b.chunked:
+        ex.environ["CONTENT_LENGTH"] = str(b.received)
+    ex.body = None
+    return 0
+
+
+cdef class Input:
+    """`wsgi.input` of a request whose body is in memory (PEP 3333, Input and Error Streams).
+
+    It has no write() and close() does nothing: the one for requests without a body is shared.
+    """
+
+    def __cinit__(self):
+        self.data = b""
+
+    cdef bytes take(self, Py_ssize_t n):
+        cdef Py_ssize_t left = len(self.data) - self.position
+        cdef bytes piece
+        if n < 0 or n > left:
+            n = left
+        if n == len(self.data):
+            piece = self.data
+        else:
+            piece = self.data[self.position:self.position + n]
+        self.position += n
+        return piece
+
+    def read(self, size=-1, /):
+        """At most `size` bytes; all that is left if it is None or negative."""
+        return self.take(-1 if size is None else size)
+
+    read1 = read
+
+    def readline(self, size=-1, /):
+        """The next line with its newline, but at most `size` bytes of it."""
+        cdef Py_ssize_t most = -1 if size is None else size
+        cdef Py_ssize_t end
+        if self.position >= len(self.data):
+            return b""
+        end = self.data.find(b"\n", self.position) + 1
+        end = (end or len(self.data)) - self.position
+        return self.take(end if most < 0 or end < most else most)
+
+    def readlines(self, hint=-1, /):
+        """All lines that are left; none after `hint` bytes have been passed."""
+        cdef Py_ssize_t most = -1 if hint is None else hint
+        cdef Py_ssize_t total = 0
+        cdef list lines = []
+        while True:
+            line = self.readline()
+            if not line:
+                return lines
+            lines.append(line)
+            total += len(line)
+            if 0 < most <= total:
+                return lines
+
+    def readinto(self, target, /):
+        """Fill a writable buffer; the number of bytes put there.  (io.BufferedReader,
+        io.TextIOWrapper)"""
+        view = memoryview(target).cast("B")
+        piece = self.take(len(view))
+        view[:len(piece)] = piece
+        return len(piece)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        line = self.readline()
+        if not line:
+            raise StopIteration
+        return line
+
+    def readable(self):
+        return True
+
+    def writable(self):
+        return False
+
+    def seekable(self):
+        return False
+
+    def flush(self):
+        pass
+
+    def close(self):
+        """Does nothing: the server owns it."""
+
+    @property
+    def closed(self):
+        return False
+
+
+EMPTY_INPUT = Input()

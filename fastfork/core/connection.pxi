@@ -1,0 +1,447 @@
+# A connection turns bytes into requests and goes back to rest.
+#
+#   from      what happens                          to
+#   REST      first bytes of a head                 HEAD
+#   REST HEAD head complete, body announced         BODY
+#   any of these, request complete:
+#             a handler is free                     HANDLER
+#             none is                               READY, then HANDLER
+#   HANDLER   response out                          REST (or CLOSED, LINGER)
+#             client has not taken all of it        DRAIN, then as above
+#   any       refused with unread input behind it   LINGER, then CLOSED
+#   any       timeout, reset, end of file           CLOSED
+#
+# Requests of one connection are served one after the other: what has been read behind the
+# present one stays in `pending`, and while there is any nothing more is received, so pipelining
+# is in order and bounded by one receive buffer.  `pending` is all that a connection carries from
+# one message to the next.
+
+
+# -- records -------------------------------------------------------------------------------
+
+cdef conn_t* conn_new(Worker w, int fd, listener_t* listener) except NULL:
+    cdef conn_t* c = w.spare_conns
+    if c is not NULL:
+        w.spare_conns = c.next_ready
+        w.spare_count -= 1
+    else:
+        c = <conn_t*>PyMem_Malloc(sizeof(conn_t))
+        if c is NULL:
+            if fd >= 0:
+                close(fd)
+            raise MemoryError()
+    memset(c, 0, sizeof(conn_t))
+    c.watch.kind = WATCH_CONN
+    c.watch.fd = fd
+    c.listener = listener
+    c.state = CONN_REST
+    w.connections += 1
+    COUNT_CONNECTION(1)
+    queue_append(w, c, QUEUE_NEW)
+    return c
+
+
+cdef int conn_free(Worker w, conn_t* c) except -1:
+    COUNT_CONNECTION(-1)
+    if w.spare_count < 1024:
+        w.spare_count += 1
+        c.next_ready = w.spare_conns
+        w.spare_conns = c
+    else:
+        PyMem_Free(c)
+    return 0
+
+
+cdef int conn_close(Worker w, conn_t* c) except -1:
+    """Close the descriptor now; the record follows at the end of the batch."""
+    cdef MemoryConnection memory
+    cdef Exchange ex
+    if c.state == CONN_CLOSED:
+        return 0
+    if c.state == CONN_READY:
+        ready_leave(w, c)
+    c.state = CONN_CLOSED
+    queue_leave(w, c)
+    conn_forget_pending(c)
+    if c.watch.fd >= 0:
+        close(c.watch.fd)               # which also takes it out of the epoll set
+    if c.memory is not NULL:
+        memory = <MemoryConnection>c.memory
+        memory.closed = True
+        memory.conn = NULL
+        c.memory = NULL
+    if c.exchange is not NULL:
+        ex = <Exchange>c.exchange
+        exchange_release(w, ex)
+    Py_XDECREF(c.remote_addr)
+    Py_XDECREF(c.remote_port)
+    c.remote_addr = c.remote_port = NULL
+    c.next_ready = w.graveyard
+    w.graveyard = c
+    w.connections -= 1
+    if not w.accepting:
+        accept_start(w)
+    return 0
+
+
+cdef int conn_reset(Worker w, conn_t* c) except -1:
+    """Close with a reset: the only way to tell a client of a close-delimited body, or one that
+    has been promised more bytes, that it has not got everything."""
+    cdef linger now
+    if c.watch.fd >= 0:
+        now.l_onoff = 1
+        now.l_linger = 0
+        setsockopt(c.watch.fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now))
+    if c.memory is not NULL:
+        (<MemoryConnection>c.memory).reset = True
+    return conn_close(w, c)
+
+
+cdef int conn_linger(Worker w, conn_t* c) except -1:
+    """Close our side and read on for a while: closing with unread input would make the kernel
+    send a reset, which can destroy the response on its way (RFC 9112, 9.6)."""
+    conn_forget_pending(c)
+    if c.eof:
+        return conn_close(w, c)
+    c.state = CONN_LINGER
+    if c.watch.fd >= 0 and shutdown(c.watch.fd, SHUT_WR) < 0:
+        return conn_close(w, c)
+    queue_move(w, c, QUEUE_LINGER)
+    return conn_interest(w, c, EPOLLIN)
+
+
+cdef int conn_failed(Worker w, conn_t* c, object e) except -1:
+    """Something went wrong here that is not the application's fault (no memory, no room on the
+    disk, a defect): this connection ends, the worker goes on."""
+    w.log(logging.ERROR, "internal error; the connection is closed", e)
+    if c.state == CONN_HANDLER and (<Exchange>c.exchange).waiter is not None:
+        return conn_lost(w, c)
+    return conn_close(w, c)
+
+
+cdef int conn_lost(Worker w, conn_t* c) except -1:
+    """The client of a request in the application's hands is gone: a handler that waits for it
+    is woken, and finds out."""
+    cdef Exchange ex = <Exchange>c.exchange
+    c.gone = True
+    ex.gone = True
+    conn_interest(w, c, 0)
+    return unpark(w, ex)
+
+
+# -- bytes read ahead ----------------------------------------------------------------------
+
+cdef inline void conn_forget_pending(conn_t* c) noexcept:
+    if c.pending is not NULL:
+        buffer_free(c.pending)
+        c.pending = NULL
+        c.pending_start = c.pending_end = c.pending_size = 0
+    c.scanned = 0
+
+
+cdef int conn_keep_pending(conn_t* c, const char* data, size_t n) except -1:
+    """Make `data` (in the worker's buffer, or already a part of `pending`) what is pending."""
+    if n == 0:
+        if c.pending is not NULL:
+            conn_forget_pending(c)
+        return 0
+    if c.pending is not NULL and c.pending <= data < c.pending + c.pending_size:
+        c.pending_start = <uint32_t>(data - c.pending)
+        return 0
+    return conn_append_pending(c, data, n)
+
+
+cdef int conn_append_pending(conn_t* c, const char* data, size_t n) except -1:
+    cdef size_t have = c.pending_end - c.pending_start
+    cdef size_t size
+    if c.pending_end + n > c.pending_size:
+        if c.pending_start:
+            memmove(c.pending, c.pending + c.pending_start, have)
+            c.pending_start = 0
+            c.pending_end = <uint32_t>have
+        if have + n > c.pending_size:
+            # Grows by doubling from what is needed.  The bound is that of a head (the caller
+            # refuses a longer one) plus one receive.
+            size = max(have + n, min(<size_t>2 * c.pending_size, <size_t>BUFFER_SIZE))
+            c.pending = buffer_grow(c.pending, size)
+            c.pending_size = <uint32_t>size
+    memcpy(c.pending + c.pending_end, data, n)
+    c.pending_end += <uint32_t>n
+    return 0
+
+
+# -- events --------------------------------------------------------------------------------
+
+cdef int conn_event(Worker w, conn_t* c, uint32_t events) except -1:
+    cdef int state = c.state
+    if state <= CONN_BODY or state == CONN_LINGER:
+        return conn_readable(w, c)
+    if state == CONN_CLOSED:            # stale: closed earlier in this batch
+        return 0
+    if events & (EPOLLERR | EPOLLHUP):
+        if state == CONN_HANDLER:
+            return conn_lost(w, c)
+        if state == CONN_DRAIN:
+            (<Exchange>c.exchange).gone = True
+            return conn_end_exchange(w, c)
+        return conn_close(w, c)
+    if events & EPOLLOUT:
+        return conn_writable(w, c)
+    # Readable, but it has no turn now.  Only here, where it happens, is the price of an
+    # epoll_ctl paid; going back to rest arms it again.
+    return conn_interest(w, c, c.interest & ~<uint32_t>EPOLLIN)
+
+
+cdef int conn_readable(Worker w, conn_t* c) except -1:
+    cdef ssize_t n
+    if c.watch.fd < 0:
+        return 0
+    n = recv(c.watch.fd, w.buffer, BUFFER_SIZE, 0)
+    if n > 0:
+        return conn_received(w, c, w.buffer, n)
+    if n == 0:
+        return conn_eof(w, c)
+    if again():
+        return 0
+    return conn_close(w, c)             # reset by the client: nothing is owed to it
+
+
+cdef int conn_eof(Worker w, conn_t* c) except -1:
+    """The client has closed its sending side; it may still read (RFC 9112, 9.6)."""
+    c.eof = True
+    if c.state == CONN_HEAD or c.state == CONN_BODY:
+        return conn_refuse(w, c, 400, "the client closed the connection within a message")
+    return conn_close(w, c)
+
+
+cdef int conn_timeout(Worker w, conn_t* c) except -1:
+    cdef Exchange ex
+    if c.state == CONN_HANDLER:
+        if c.queue == QUEUE_WRITE:
+            w.log(logging.WARNING, "client takes nothing of its response: giving up on it", None)
+            conn_lost(w, c)
+        queue_move(w, c, QUEUE_NONE)
+        return 0
+    if c.state == CONN_HEAD:
+        return conn_refuse(w, c, 408, "the head was not complete in time")
+    if c.state == CONN_BODY:
+        return conn_refuse(w, c, 408, "the body stopped coming")
+    if c.state == CONN_DRAIN:
+        w.log(logging.WARNING, "client takes nothing of its response: giving up on it", None)
+        ex = <Exchange>c.exchange
+        ex.gone = True
+        return conn_end_exchange(w, c)
+    return conn_close(w, c)             # at rest or lingering: silence
+
+
+cdef int conn_writable(Worker w, conn_t* c) except -1:
+    cdef Exchange ex = <Exchange>c.exchange
+    cdef int64_t before = outbox_size(ex.outbox)
+    cdef int done = outbox_drain(w, ex)
+    if not done:
+        if outbox_size(ex.outbox) != before:
+            queue_move(w, c, QUEUE_WRITE)
+        return 0
+    if c.state == CONN_HANDLER:
+        queue_move(w, c, QUEUE_NONE)
+        conn_interest(w, c, 0)
+        return unpark(w, ex)
+    return conn_end_exchange(w, c)
+
+
+# -- bytes -> requests ---------------------------------------------------------------------
+
+cdef int conn_received(Worker w, conn_t* c, const char* data, size_t n) except -1:
+    """`n` bytes have come in, in the worker's buffer."""
+    if c.pending is not NULL:
+        conn_append_pending(c, data, n)
+        data = c.pending + c.pending_start
+        n = c.pending_end - c.pending_start
+    if c.state > CONN_BODY:             # lingering, or (in memory) not its turn
+        if c.state == CONN_LINGER:
+            conn_forget_pending(c)
+        elif c.pending is NULL:
+            conn_append_pending(c, data, n)
+        return 0
+    return conn_advance(w, c, data, n)
+
+
+cdef int conn_advance(Worker w, conn_t* c, const char* data, size_t n) except -1:
+    """Serve every request that is complete in `data` until more bytes are needed, no handler
+    is free, the client does not keep up, or the connection ends."""
+    cdef size_t used
+    cdef int status
+    cdef Exchange ex
+    while True:
+        used = 0
+        if c.state != CONN_BODY:
+            if n == 0:
+                return conn_rest(w, c)
+            status = head_take(w, c, data, n, &used)
+            data += used
+            n -= used
+            if status == HEAD_PARTIAL:
+                conn_keep_pending(c, data, n)
+                if c.state != CONN_HEAD:
+                    c.state = CONN_HEAD
+                    queue_move(w, c, QUEUE_HEAD)    # once: a dripping client wins no time
+                return conn_interest(w, c, EPOLLIN)
+            if status:
+                conn_keep_pending(c, data, n)
+                exchange_refused(w, c, True)
+                return conn_refuse(w, c, status, w.head.reason)
+            ex = exchange_new(w, c)
+            if w.head.chunked or w.head.length > 0:
+                status = body_begin(w, ex)
+                if status:
+                    conn_keep_pending(c, data, n)
+                    return conn_refuse(w, c, status, w.head.reason)
+                c.state = CONN_BODY
+                queue_move(w, c, QUEUE_BODY)
+                if w.head.expect and n == 0:
+                    send_continue(w, c)
+                continue
+        else:
+            ex = <Exchange>c.exchange
+            status = body_take(w, ex, data, n, &used)
+            data += used
+            n -= used
+            if status == BODY_MORE:
+                if used:
+                    queue_move(w, c, QUEUE_BODY)
+                conn_keep_pending(c, data, n)
+                return conn_interest(w, c, EPOLLIN)
+            if status:
+                conn_keep_pending(c, data, n)
+                return conn_refuse(w, c, status, w.head.reason)
+            body_finish(ex)
+        # The request is complete.  What follows it must leave the worker's buffer now: the
+        # handler may hand the loop on, and others receive into it.
+        if n or c.pending is not NULL:
+            conn_keep_pending(c, data, n)
+        if w.handlers >= w.max_handlers:
+            ready_append(w, c)
+            return 0
+        if not conn_serve(w, c):
+            return 0
+        data = c.pending + c.pending_start
+        n = c.pending_end - c.pending_start
+
+
+cdef bint conn_serve(Worker w, conn_t* c) except -1:
+    """Run the handler of a complete request.  True if the connection can go on at once."""
+    cdef Exchange ex = <Exchange>c.exchange
+    c.state = CONN_HANDLER
+    w.handlers += 1
+    w.requests_total += 1
+    try:
+        handler_run(w, ex)
+    finally:
+        w.handlers -= 1
+    w.now = clock_ms()
+    if ex.outbox is not None and not ex.gone and not exchange_cut(ex):
+        c.state = CONN_DRAIN
+        queue_move(w, c, QUEUE_WRITE)
+        conn_interest(w, c, EPOLLOUT)
+        return False
+    return exchange_end(w, c)
+
+
+cdef bint exchange_end(Worker w, conn_t* c) except -1:
+    """The response is out, or never will be.  True if the connection can go on."""
+    cdef Exchange ex = <Exchange>c.exchange
+    cdef bint keep = ex.keep_alive and not ex.aborted and not ex.gone
+    cdef bint cut = exchange_cut(ex)
+    cdef bint linger = ex.refused or c.pending is not NULL
+    c.requests += 1
+    if w.log_fd >= 0:
+        log_request(w, c, ex)
+    if ex.gone:
+        conn_close(w, c)
+        return False
+    exchange_release(w, ex)
+    c.state = CONN_REST
+    if keep:
+        return True
+    if cut:
+        conn_reset(w, c)
+    elif linger:
+        conn_linger(w, c)
+    else:
+        conn_close(w, c)
+    return False
+
+
+cdef int conn_end_exchange(Worker w, conn_t* c) except -1:
+    """As exchange_end, from an event: goes on with what is pending."""
+    if exchange_end(w, c):
+        return conn_advance(w, c, c.pending + c.pending_start, c.pending_end - c.pending_start)
+    return 0
+
+
+cdef int conn_rest(Worker w, conn_t* c) except -1:
+    """Between messages: no parser, no buffer, no Python object but the peer's address."""
+    if c.pending is not NULL:
+        conn_forget_pending(c)
+    c.state = CONN_REST
+    if w.draining or c.eof:
+        return conn_close(w, c)
+    queue_move(w, c, QUEUE_REST)
+    if c.interest != EPOLLIN:
+        conn_interest(w, c, EPOLLIN)
+    return 0
+
+
+cdef int conn_refuse(Worker w, conn_t* c, int status, reason) except -1:
+    """Answer a bad request ourselves and end the connection: nothing behind it is read as a
+    request (RFC 9112, 11.2)."""
+    cdef Exchange ex
+    if c.exchange is NULL:
+        exchange_refused(w, c, False)
+    ex = <Exchange>c.exchange
+    ex.refused = True
+    ex.keep_alive = False
+    c.state = CONN_HANDLER
+    w.log(logging.INFO, f"{conn_peer(c)}: {status}: {reason}", None)
+    respond_simple(w, ex, status)
+    if ex.outbox is not None and not ex.gone:
+        c.state = CONN_DRAIN
+        queue_move(w, c, QUEUE_WRITE)
+        return conn_interest(w, c, EPOLLOUT)
+    exchange_end(w, c)
+    return 0
+
+
+# -- requests waiting for a handler --------------------------------------------------------
+
+cdef int ready_append(Worker w, conn_t* c) except -1:
+    c.state = CONN_READY
+    queue_move(w, c, QUEUE_NONE)
+    c.next_ready = NULL
+    if w.ready_last is not NULL:
+        w.ready_last.next_ready = c
+    else:
+        w.ready_first = c
+    w.ready_last = c
+    return 0
+
+
+cdef int ready_leave(Worker w, conn_t* c) except -1:
+    cdef conn_t** link = &w.ready_first
+    cdef conn_t* before = NULL
+    while link[0] is not NULL and link[0] != c:
+        before = link[0]
+        link = &link[0].next_ready
+    if link[0] is NULL:
+        return 0
+    link[0] = c.next_ready
+    if w.ready_last == c:
+        w.ready_last = before
+    c.next_ready = NULL
+    return 0
+
+
+cdef int conn_serve_ready(Worker w, conn_t* c) except -1:
+    if conn_serve(w, c):
+        return conn_advance(w, c, c.pending + c.pending_start, c.pending_end - c.pending_start)
+    return 0

@@ -1,0 +1,279 @@
+# The edge: C APIs, system calls and constants.  Nothing here knows of HTTP.
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.dict cimport (
+    PyDict_Contains, PyDict_Copy, PyDict_DelItem, PyDict_GetItem, PyDict_SetItem,
+)
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
+from libc.errno cimport EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
+from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
+
+import collections
+import contextvars
+import io
+import logging
+import os
+import socket
+import tempfile
+
+import httptools
+
+cdef extern from *:
+    """
+    #ifdef FASTFORK_DEBUG
+    #define FASTFORK_DEBUG_BUILD 1
+    #define FASTFORK_COUNT(what, n) (fastfork_counters.what += (n))
+    #else
+    #define FASTFORK_DEBUG_BUILD 0
+    #define FASTFORK_COUNT(what, n) ((void)0)
+    #endif
+    static struct { long connections, exchanges, buffers, outboxes, bodies, carriers; }
+        fastfork_counters;
+    #define COUNT_CONNECTION(n) FASTFORK_COUNT(connections, n)
+    #define COUNT_EXCHANGE(n) FASTFORK_COUNT(exchanges, n)
+    #define COUNT_BUFFER(n) FASTFORK_COUNT(buffers, n)
+    #define COUNT_OUTBOX(n) FASTFORK_COUNT(outboxes, n)
+    #define COUNT_BODY(n) FASTFORK_COUNT(bodies, n)
+    #define COUNT_CARRIER(n) FASTFORK_COUNT(carriers, n)
+    """
+    bint FASTFORK_DEBUG_BUILD
+    const char* FASTFORK_VERSION    # from setup.py
+    struct fastfork_counters_t "":
+        long connections
+        long exchanges
+        long buffers
+        long outboxes
+        long bodies
+        long carriers
+    fastfork_counters_t fastfork_counters
+    void COUNT_CONNECTION(int n) noexcept nogil
+    void COUNT_EXCHANGE(int n) noexcept nogil
+    void COUNT_BUFFER(int n) noexcept nogil
+    void COUNT_OUTBOX(int n) noexcept nogil
+    void COUNT_BODY(int n) noexcept nogil
+    void COUNT_CARRIER(int n) noexcept nogil
+
+cdef extern from "Python.h":
+    unsigned char* PyUnicode_1BYTE_DATA(object s)
+    int PyUnicode_KIND(object s)
+    int PyUnicode_1BYTE_KIND
+    Py_ssize_t PyUnicode_GET_LENGTH(object s)
+    bint PyUnicode_Check(object s)
+    bint PyUnicode_CheckExact(object s)
+    bint PyBytes_Check(object s)
+    bint PyBytes_CheckExact(object s)
+    bint PyTuple_Check(object t)
+    bint PyTuple_CheckExact(object t)
+    bint PyList_Check(object t)
+    bint PyList_CheckExact(object t)
+    object PyUnicode_DecodeLatin1(const char* s, Py_ssize_t n, const char* errors)
+    Py_ssize_t Py_REFCNT(PyObject* o)
+    object PyContext_Copy(object context)
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
+    Py_ssize_t PyObject_Length(object o) except -1
+
+cdef extern from "greenlet.h":
+    # Declared by hand: greenlet ships its C API without a .pxd.
+    object PyGreenlet_GetCurrent()
+    object PyGreenlet_New(PyObject* run, PyObject* parent)
+    object PyGreenlet_Switch(PyObject* greenlet, PyObject* args, PyObject* kwargs)
+    void PyGreenlet_Import()
+    void** _PyGreenlet_API
+
+cdef extern from *:
+    """
+    /* The C API takes PyGreenlet*; every caller here has a PyObject*. */
+    #define greenlet_current() ((PyObject*)PyGreenlet_GetCurrent())
+    #define greenlet_new(run, parent) \
+        ((PyObject*)PyGreenlet_New((PyObject*)(run), (PyGreenlet*)(parent)))
+    #define greenlet_switch(g) PyGreenlet_Switch((PyGreenlet*)(g), NULL, NULL)
+    """
+    object greenlet_current()
+    object greenlet_new(object run, object parent)
+    object greenlet_switch(object g)
+
+cdef extern from "<sys/epoll.h>" nogil:
+    ctypedef union epoll_data_t:
+        void* ptr
+    struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    int epoll_create1(int flags)
+    int epoll_ctl(int epoll, int op, int fd, epoll_event* event)
+    int epoll_wait(int epoll, epoll_event* events, int count, int timeout)
+    enum:
+        EPOLL_CLOEXEC
+        EPOLL_CTL_ADD
+        EPOLL_CTL_MOD
+        EPOLL_CTL_DEL
+        EPOLLIN
+        EPOLLOUT
+        EPOLLERR
+        EPOLLHUP
+        EPOLLEXCLUSIVE
+
+cdef extern from "<sys/uio.h>" nogil:
+    struct iovec:
+        void* iov_base
+        size_t iov_len
+
+cdef extern from "<sys/socket.h>" nogil:
+    ctypedef unsigned int socklen_t
+    struct sockaddr:
+        uint16_t sa_family
+    struct msghdr:
+        void* msg_name
+        socklen_t msg_namelen
+        iovec* msg_iov
+        size_t msg_iovlen
+        void* msg_control
+        size_t msg_controllen
+        int msg_flags
+    struct linger:
+        int l_onoff
+        int l_linger
+    int accept4(int fd, sockaddr* address, socklen_t* length, int flags)
+    ssize_t recv(int fd, void* buffer, size_t n, int flags)
+    ssize_t send(int fd, const void* data, size_t n, int flags)
+    ssize_t sendmsg(int fd, const msghdr* message, int flags)
+    int shutdown(int fd, int how)
+    int setsockopt(int fd, int level, int name, const void* value, socklen_t length)
+    enum:
+        AF_INET
+        AF_INET6
+        AF_UNIX
+        SOCK_NONBLOCK
+        SOCK_CLOEXEC
+        SOL_SOCKET
+        SO_LINGER
+        SHUT_WR
+        MSG_NOSIGNAL
+        MSG_MORE
+
+cdef extern from "<netinet/in.h>" nogil:
+    struct in_addr:
+        pass
+    struct sockaddr_in:
+        uint16_t sin_family
+        uint16_t sin_port
+        in_addr sin_addr
+    struct in6_addr:
+        pass
+    struct sockaddr_in6:
+        uint16_t sin6_port
+        in6_addr sin6_addr
+    uint16_t ntohs(uint16_t n)
+
+cdef extern from "<arpa/inet.h>" nogil:
+    const char* inet_ntop(int family, const void* source, char* target, socklen_t size)
+
+cdef extern from "<sys/sendfile.h>" nogil:
+    ssize_t sendfile(int out, int source, int64_t* offset, size_t n)
+
+cdef extern from "<sys/stat.h>" nogil:
+    struct stat_t "stat":
+        int64_t st_size
+        unsigned int st_mode
+    int fstat(int fd, stat_t* st)
+    bint S_ISREG(unsigned int mode)
+
+cdef extern from "<unistd.h>" nogil:
+    int close(int fd)
+    ssize_t write(int fd, const void* data, size_t n)
+    ssize_t pread(int fd, void* data, size_t n, int64_t offset)
+    ssize_t pwrite(int fd, const void* data, size_t n, int64_t offset)
+    int64_t lseek(int fd, int64_t offset, int whence)
+
+cdef extern from "<string.h>" nogil:
+    void* memmem(const void* haystack, size_t n, const void* needle, size_t m)
+    int strncasecmp "strncasecmp"(const char* a, const char* b, size_t n)
+
+cdef extern from "<strings.h>" nogil:
+    pass
+
+cdef extern from "<time.h>" nogil:
+    enum:
+        CLOCK_MONOTONIC_COARSE
+        CLOCK_REALTIME_COARSE
+    struct tm:
+        int tm_sec, tm_min, tm_hour, tm_mday, tm_mon, tm_year, tm_wday
+        long tm_gmtoff
+    tm* gmtime_r(const long* when, tm* result)
+    tm* localtime_r(const long* when, tm* result)
+
+
+DEBUG = bool(FASTFORK_DEBUG_BUILD)
+
+PyGreenlet_Import()
+if _PyGreenlet_API is NULL:     # the macro leaves this check to its user
+    raise ImportError("fastfork needs the C API of greenlet; this greenlet has none")
+
+
+cdef enum:
+    BUFFER_SIZE = 65536         # one recv takes at most this much
+    EVENTS = 256                # one epoll_wait reports at most this many
+    SEND_FILE_STEP = 1048576    # one sendfile moves at most this much, then others have a turn
+
+
+def counters():
+    """Live objects of the core, all zero when nothing is going on; None unless DEBUG."""
+    if not DEBUG:
+        return None
+    return {
+        "connections": fastfork_counters.connections,
+        "exchanges": fastfork_counters.exchanges,
+        "buffers": fastfork_counters.buffers,
+        "outboxes": fastfork_counters.outboxes,
+        "bodies": fastfork_counters.bodies,
+        "carriers": fastfork_counters.carriers,
+    }
+
+
+cdef inline int64_t clock_ms() noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t)      # vDSO, no system call; resolution 1-10 ms
+    return <int64_t>t.tv_sec * 1000 + t.tv_nsec // 1000000
+
+
+cdef inline bint again() noexcept nogil:
+    """Did the last call on a non-blocking descriptor only find nothing to do?  (Linux's
+    EWOULDBLOCK is its EAGAIN.)"""
+    return errno == EAGAIN or errno == EINTR
+
+
+cdef inline int64_t milliseconds(object seconds) except -1:
+    return max(<int64_t>1, <int64_t>(<double>seconds * 1000))
+
+
+cdef char* buffer_new(size_t size) except NULL:
+    cdef char* p = <char*>PyMem_Malloc(size)
+    if p is NULL:
+        raise MemoryError()
+    COUNT_BUFFER(1)
+    return p
+
+
+cdef char* buffer_grow(char* p, size_t size) except NULL:
+    """`p` may be NULL: then it is a new one."""
+    if p is NULL:
+        return buffer_new(size)
+    p = <char*>PyMem_Realloc(p, size)
+    if p is NULL:
+        raise MemoryError()
+    return p
+
+
+cdef inline void buffer_free(char* p) noexcept:
+    if p is not NULL:
+        COUNT_BUFFER(-1)
+        PyMem_Free(p)

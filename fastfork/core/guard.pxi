@@ -1,0 +1,79 @@
+# The life-line.  The master alone holds the write end of a pipe; when the master is gone,
+# however it went, every worker's read end reaches end of file.  The loop sees that too and
+# drains.  A worker that is stuck (in a handler, in an import, in C code with the GIL held)
+# never comes back to its loop, so a small thread that knows nothing of Python sees to it that
+# no worker outlives its master and keeps the port.
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_t:
+        pass
+    ctypedef struct pthread_attr_t:
+        pass
+    ctypedef struct sigset_t:
+        pass
+    int pthread_attr_init(pthread_attr_t*)
+    int pthread_attr_setstacksize(pthread_attr_t*, size_t)
+    int pthread_attr_setdetachstate(pthread_attr_t*, int)
+    int pthread_attr_destroy(pthread_attr_t*)
+    int pthread_create(pthread_t*, pthread_attr_t*, void* (*)(void*) noexcept nogil, void*)
+    int PTHREAD_CREATE_DETACHED
+
+cdef extern from "<signal.h>" nogil:
+    int sigfillset(sigset_t*)
+    int pthread_sigmask(int how, const sigset_t* new, sigset_t* old)
+    int kill(int pid, int signal)
+    int SIG_SETMASK
+    int SIGKILL
+
+cdef extern from "<poll.h>" nogil:
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    int poll(pollfd* fds, unsigned long n, int timeout)
+    short POLLIN
+
+cdef extern from "<unistd.h>" nogil:
+    int getpid()
+
+cdef extern from "<time.h>" nogil:
+    int nanosleep(const timespec*, timespec*)
+
+cdef int guard_fd = -1
+cdef timespec guard_grace
+
+
+cdef void* guard_main(void* unused) noexcept nogil:
+    cdef pollfd p
+    p.fd = guard_fd
+    p.events = POLLIN
+    while poll(&p, 1, -1) < 1:      # nothing is ever written to it: readable means end of file
+        pass
+    nanosleep(&guard_grace, NULL)
+    kill(getpid(), SIGKILL)
+    return NULL
+
+
+def guard(int lifeline_fd, double grace):
+    """Start the life-line guard: a C thread, asleep until `lifeline_fd` reaches end of file
+    (the master is gone); `grace` seconds later it kills this process with SIGKILL, wherever
+    it is stuck.  Once per process, after the fork.  Raises OSError if no thread can be had."""
+    global guard_fd
+    cdef pthread_t thread
+    cdef pthread_attr_t attributes
+    cdef sigset_t everything, before
+    cdef int failed
+    guard_fd = lifeline_fd
+    guard_grace.tv_sec = <long>grace
+    guard_grace.tv_nsec = <long>((grace - <long>grace) * 1e9)
+    pthread_attr_init(&attributes)
+    pthread_attr_setstacksize(&attributes, 65536)
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED)
+    # Signals are for the threads of the application and ours above all, never for this one.
+    sigfillset(&everything)
+    pthread_sigmask(SIG_SETMASK, &everything, &before)
+    failed = pthread_create(&thread, &attributes, guard_main, NULL)
+    pthread_sigmask(SIG_SETMASK, &before, NULL)
+    pthread_attr_destroy(&attributes)
+    if failed:
+        raise OSError(failed, os.strerror(failed))

@@ -1,0 +1,57 @@
+# A connection without a socket: accept's twin for tests, fuzzing and micro-benchmarks.  Bytes go
+# in where recv would have brought them, and come out where send would have taken them.
+
+cdef class MemoryConnection:
+
+    def __init__(self, Worker worker, str address, int port):
+        cdef conn_t* c
+        self.worker = worker
+        self.output = bytearray()
+        self.listener.watch.kind = WATCH_LISTENER
+        self.listener.watch.fd = -1
+        self.listener.template = <PyObject*>worker.memory_template
+        c = conn_new(worker, -1, &self.listener)
+        c.memory = <PyObject*>self
+        remote = (address, str(port))
+        Py_INCREF(remote[0])
+        Py_INCREF(remote[1])
+        c.remote_addr = <PyObject*>remote[0]
+        c.remote_port = <PyObject*>remote[1]
+        self.conn = c
+
+    def __dealloc__(self):
+        if self.conn is not NULL:
+            self.conn.memory = NULL
+            conn_close(self.worker, self.conn)
+            if not self.worker.running:
+                bury(self.worker)
+
+    cdef bytes _settle(self):
+        """What was sent, and whether the connection is over."""
+        cdef bytes out = bytes(self.output)
+        del self.output[:]
+        if self.conn is NULL or self.conn.state >= CONN_LINGER:
+            self.closed = True
+        if not self.worker.running:
+            bury(self.worker)
+        return out
+
+    def feed(self, bytes data not None):
+        """Give the server these bytes; return what it sent in answer."""
+        cdef const char* p = PyBytes_AS_STRING(data)
+        cdef size_t left = len(data)
+        cdef size_t step
+        self.worker.now = clock_ms()
+        while left and self.conn is not NULL and self.conn.state < CONN_LINGER:
+            step = min(left, <size_t>BUFFER_SIZE)
+            memcpy(self.worker.buffer, p, step)     # as recv does
+            conn_received(self.worker, self.conn, self.worker.buffer, step)
+            p += step
+            left -= step
+        return self._settle()
+
+    def eof(self):
+        """The client closes its sending side; return what the server sent after it."""
+        if self.conn is not NULL and self.conn.state <= CONN_BODY:
+            conn_eof(self.worker, self.conn)
+        return self._settle()

@@ -1,0 +1,48 @@
+# The loop is a baton.  Exactly one greenlet of a worker runs it at a time, and it calls the
+# handler inline: a request that never waits costs no greenlet switch.
+#
+#   1. A handler that must wait parks: it hands the loop to a spare greenlet, or to a new
+#      carrier if there is none, and is switched away from.
+#   2. When what it waits for has come, it is put on `runnable`.  Whoever runs the loop then
+#      makes itself a spare and switches back to the handler.
+#   3. The handler goes on where it stood and, when it is done, returns into the very loop that
+#      called it: it now has the baton.
+#
+# What the loop is working on (the event batch above all) is therefore kept in the worker, not
+# on anybody's stack.
+
+cdef int park(Worker w, Exchange ex) except -1:
+    """Wait until `unpark`.  Called on the handler's greenlet."""
+    cdef object carrier
+    ex.waiter = greenlet_current()
+    if w.spares:
+        carrier = w.spares.pop()
+    else:
+        carrier = greenlet_new(w.carry, w.main)
+        w.carriers_total += 1
+        COUNT_CARRIER(1)
+    w.parked += 1
+    w.switches_total += 1
+    try:
+        greenlet_switch(carrier)
+    finally:
+        w.parked -= 1
+        ex.waiter = None
+    return 0
+
+
+cdef inline int unpark(Worker w, Exchange ex) except -1:
+    """The wait of this exchange's handler is over; the loop will switch to it."""
+    if ex.waiter is not None:
+        w.runnable.append(ex.waiter)
+        ex.waiter = None
+    return 0
+
+
+cdef int baton_pass(Worker w) except -1:
+    """Called in the loop: switch to a handler that can go on; return when the loop is ours again."""
+    cdef object handler = w.runnable.popleft()
+    w.spares.append(greenlet_current())
+    w.switches_total += 1
+    greenlet_switch(handler)
+    return 0

@@ -1,0 +1,495 @@
+# From bytes to a head.  A head is given to the parser whole, in one call that ends exactly where
+# the head ends: so one parser serves all connections of a worker (between two calls it is between
+# two messages), it never sees a body or a following request, and what a connection holds while its
+# head is incomplete is nothing but bytes.  How long a body is, is decided here, from the fields.
+#
+# httptools checks the syntax of what we feed it and takes the fields apart.  The request line is
+# also read by hand: the method must be told from an unknown one, the target is wanted whole, and
+# llhttp is more lenient than RFC 9112 about spaces and versions.
+
+cdef enum:
+    HEAD_READY = 0
+    HEAD_PARTIAL = 1            # otherwise: the status to refuse with
+
+cdef enum:
+    PARSER_FRESH = 0            # just made: its refusal is final
+    PARSER_CLEAN = 1            # between two messages
+    PARSER_STALE = 2            # in a message or closed: to be made anew before the next head
+
+cdef enum:
+    FIELD_PLAIN = 0
+    FIELD_DROP = 1
+    FIELD_COOKIE = 2
+    FIELD_HOST = 3
+    FIELD_LENGTH = 4
+    FIELD_TYPE = 5
+    FIELD_CODING = 6
+    FIELD_CONNECTION = 7
+    FIELD_EXPECT = 8
+
+cdef enum:
+    NAMES_KNOWN = 1024          # spellings of field names remembered per worker
+    NAME_LONGEST = 64           # longer ones are not
+    VALUE_LONGEST = 256         # values longer than this are not compared with the last one
+
+
+
+cdef class Window:
+    """A piece of C memory that the parser may look at during one call."""
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, <void*>self.start, self.length, 1, flags)
+
+
+cdef class FieldName:
+    pass
+
+
+COMMON_FIELDS = """
+    Accept Accept-Charset Accept-Encoding Accept-Language Authorization Cache-Control Connection
+    Content-Encoding Content-Length Content-Type Cookie Date DNT Expect Forwarded From Host
+    If-Match If-Modified-Since If-None-Match If-Range If-Unmodified-Since Keep-Alive Origin Pragma
+    Priority Range Referer Sec-CH-UA Sec-CH-UA-Mobile Sec-CH-UA-Platform Sec-Fetch-Dest
+    Sec-Fetch-Mode Sec-Fetch-Site Sec-Fetch-User TE Traceparent Transfer-Encoding Upgrade
+    Upgrade-Insecure-Requests User-Agent Via X-Auth-Token X-Forwarded-For X-Forwarded-Host
+    X-Forwarded-Port X-Forwarded-Proto X-Real-IP X-Request-ID X-Requested-With
+    OpenStack-API-Version X-OpenStack-Nova-API-Version X-Openstack-Request-Id
+""".split()
+
+FIELD_KINDS = {
+    "HTTP_COOKIE": FIELD_COOKIE,
+    "HTTP_HOST": FIELD_HOST,
+    "CONTENT_LENGTH": FIELD_LENGTH,
+    "CONTENT_TYPE": FIELD_TYPE,
+    "HTTP_TRANSFER_ENCODING": FIELD_CODING,
+    "HTTP_CONNECTION": FIELD_CONNECTION,
+    "HTTP_EXPECT": FIELD_EXPECT,
+    # The name that a CGI-like environ would make of `Proxy` is a setting of HTTP clients
+    # (httpoxy, CVE-2016-5385).
+    "HTTP_PROXY": FIELD_DROP,
+}
+
+
+cdef FieldName field_name(bytes spelling):
+    cdef FieldName f = FieldName()
+    cdef str key = spelling.decode("latin-1").upper().replace("-", "_")
+    f.key = key if key in ("CONTENT_LENGTH", "CONTENT_TYPE") else "HTTP_" + key
+    # `X_A` and `X-A` would become the same environ key: whoever checks the one can be fooled
+    # with the other.
+    f.kind = FIELD_DROP if b"_" in spelling else FIELD_KINDS.get(f.key, FIELD_PLAIN)
+    return f
+
+
+cdef class Head:
+    """The parser's protocol object.  Its callbacks only record."""
+
+    def __init__(self, uint32_t max_fields):
+        self.max_fields = max_fields
+        self.window = Window()
+        self.names = {}
+        self.keys = {}
+        for name in COMMON_FIELDS:
+            self.learn(name.encode())
+            self.learn(name.lower().encode())
+        self.parser = httptools.HttpRequestParser(self)
+        self.feed = self.parser.feed_data
+        self.parser_state = PARSER_FRESH
+
+    cdef int renew(self) except -1:
+        """Put the parser back to the state it was made in (it has no other reset)."""
+        self.parser.__init__(self)
+        self.parser_state = PARSER_FRESH
+        return 0
+
+    cdef FieldName learn(self, bytes name):
+        cdef FieldName f = field_name(name)
+        cdef tuple same = (f.key, f.kind)
+        f = self.keys.setdefault(same, f)
+        if len(self.names) < NAMES_KNOWN and len(name) <= NAME_LONGEST:
+            self.names[name] = f
+        elif len(self.keys) > 2 * NAMES_KNOWN:
+            # Somebody sends names nobody has seen.  The known spellings keep their entries.
+            self.keys = {(k.key, k.kind): k for k in self.names.values()}
+            self.keys[same] = f
+        return f
+
+    def on_header(self, bytes name, bytes value):
+        cdef PyObject* known = PyDict_GetItem(self.names, name)
+        cdef FieldName f = <FieldName>known if known is not NULL else self.learn(name)
+        cdef str text
+        cdef Py_ssize_t n = PyBytes_GET_SIZE(value)
+        cdef const char* p = PyBytes_AS_STRING(value)
+        cdef bint repeated
+        self.fields += 1
+        if self.fields > self.max_fields:
+            return
+        if (f.last is not None and n == PyBytes_GET_SIZE(f.last)
+                and memcmp(p, PyBytes_AS_STRING(f.last), n) == 0):
+            text = f.last_text
+        else:
+            # RFC 9112, 5: blanks around the value are not part of it; the parser leaves those
+            # behind it.
+            while n and (p[n - 1] == c' ' or p[n - 1] == c'\t'):
+                n -= 1
+            text = PyUnicode_DecodeLatin1(p, n, NULL)
+            if n <= VALUE_LONGEST:
+                f.last = value
+                f.last_text = text
+        repeated = f.serial == self.serial
+        f.serial = self.serial
+        if f.kind != FIELD_PLAIN:
+            text = self.special(f, text, repeated)
+            if text is None:
+                return
+        elif repeated:
+            # RFC 9110, 5.3: the combined value of a repeated field.
+            text = <str>PyDict_GetItem(self.environ, f.key) + ", " + text
+        PyDict_SetItem(self.environ, f.key, text)
+
+    def on_headers_complete(self):
+        self.completed = True
+
+    cdef str special(self, FieldName f, str text, bint repeated):
+        """A field that means something to the server.  None: it is not for the application."""
+        cdef int kind = f.kind
+        cdef const char* p = <const char*>PyUnicode_1BYTE_DATA(text)
+        cdef Py_ssize_t n = PyUnicode_GET_LENGTH(text)
+        if kind == FIELD_DROP:
+            return None
+        if kind == FIELD_HOST:
+            if repeated:
+                self.refuse(400, "more than one Host")              # RFC 9112, 3.2
+            elif not host_valid(p, n):
+                self.refuse(400, "Host is not a valid host and port")
+            self.host = True
+        elif kind == FIELD_CONNECTION:
+            self.connection(p, n)
+            if repeated:
+                text = <str>self.environ[f.key] + ", " + text
+        elif kind == FIELD_COOKIE:
+            if repeated:
+                text = <str>self.environ[f.key] + "; " + text       # RFC 9113, 8.2.3
+        elif kind == FIELD_LENGTH:
+            if repeated:
+                self.refuse(400, "more than one Content-Length")    # RFC 9112, 6.3
+            self.length = digits(p, n)
+            if self.length < 0:
+                self.refuse(400, "Content-Length is not a number")
+        elif kind == FIELD_TYPE:
+            if repeated:
+                self.refuse(400, "more than one Content-Type")
+        elif kind == FIELD_CODING:
+            if repeated:
+                self.refuse(400, "more than one Transfer-Encoding")
+            self.coding(text)
+            return None     # the application gets the body decoded
+        elif kind == FIELD_EXPECT:
+            if text.lower() == "100-continue":
+                self.expect = True
+            else:
+                self.refuse(417, "an expectation other than 100-continue")
+        return text
+
+    cdef int refuse(self, int status, str reason) except -1:
+        if not self.status:
+            self.status = status
+            self.reason = reason
+        return 0
+
+    cdef int connection(self, const char* p, Py_ssize_t n) except -1:
+        """RFC 9110, 7.6.1: a list of options, of which two concern us."""
+        cdef Py_ssize_t i = 0, start, end
+        while i < n:
+            while i < n and (p[i] == c',' or p[i] == c' ' or p[i] == c'\t'):
+                i += 1
+            start = i
+            while i < n and p[i] != c',':
+                i += 1
+            end = i
+            while end > start and (p[end - 1] == c' ' or p[end - 1] == c'\t'):
+                end -= 1
+            if end - start == 5 and strncasecmp(p + start, "close", 5) == 0:
+                self.close = True
+            elif end - start == 10 and strncasecmp(p + start, "keep-alive", 10) == 0:
+                self.keep_alive = True
+        return 0
+
+    cdef int coding(self, str text) except -1:
+        """RFC 9112, 6.1 and 6.3: chunked must be the last coding and there only once."""
+        cdef list codings = [c.strip(" \t").lower() for c in text.split(",")]
+        self.coded = True
+        if codings == ["chunked"]:
+            self.chunked = True
+        elif codings[len(codings) - 1] != "chunked" or codings.count("chunked") > 1:
+            self.refuse(400, "chunked is not the last transfer coding")
+        else:
+            self.refuse(501, "an unknown transfer coding")
+        return 0
+
+
+cdef int64_t digits(const char* p, Py_ssize_t n) noexcept:
+    """RFC 9110, 8.6: digits and nothing else.  -1: not so.  What is beyond an int64 is simply
+    too large."""
+    cdef int64_t value = 0
+    cdef Py_ssize_t i
+    if n == 0:
+        return -1
+    for i in range(n):
+        if not c'0' <= p[i] <= c'9':
+            return -1
+        if value <= 10 ** 17:
+            value = value * 10 + (p[i] - c'0')
+        else:
+            value = 4 * 10 ** 18
+    return value
+
+
+cdef bint token_char(char ch) noexcept nogil:
+    """RFC 9110, 5.6.2"""
+    return (c'a' <= ch <= c'z' or c'A' <= ch <= c'Z' or c'0' <= ch <= c'9' or ch in
+            (c'!', c'#', c'$', c'%', c'&', c"'", c'*', c'+', c'-', c'.', c'^', c'_', c'`', c'|',
+             c'~'))
+
+
+cdef bint is_token(const char* p, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        if not token_char(p[i]):
+            return False
+    return n > 0
+
+
+cdef bint host_valid(const char* p, Py_ssize_t n) noexcept:
+    """RFC 9112, 3.2 with RFC 3986, 3.2.2: uri-host [":" port]; empty is valid (it is what a
+    client sends whose target has no authority)."""
+    cdef Py_ssize_t i = 0
+    if n and p[0] == c'[':
+        i = 1
+        while i < n and p[i] != c']':
+            if not (c'0' <= p[i] <= c'9' or c'a' <= p[i] <= c'f' or c'A' <= p[i] <= c'F'
+                    or p[i] == c':' or p[i] == c'.' or p[i] == c'v'):
+                return False
+            i += 1
+        if i == n or i == 1:
+            return False
+        i += 1
+    else:
+        while i < n and p[i] != c':':
+            if not (c'a' <= p[i] <= c'z' or c'A' <= p[i] <= c'Z' or c'0' <= p[i] <= c'9'
+                    or p[i] in (c'.', c'-', c'_', c'~', c'%', c'!', c'$', c'&', c"'", c'(', c')',
+                                c'*', c'+', c';', c'=')):
+                return False
+            i += 1
+    if i == n:
+        return True
+    if p[i] != c':':
+        return False
+    i += 1
+    while i < n:
+        if not c'0' <= p[i] <= c'9':
+            return False
+        i += 1
+    return True
+
+
+cdef int head_take(Worker w, conn_t* c, const char* data, size_t n, size_t* used) except -1:
+    """Read one head from `data`.  HEAD_READY: w.head has it.  HEAD_PARTIAL: more is needed.
+    Otherwise the status to refuse with; w.head.reason says why."""
+    cdef Head h = w.head
+    cdef const char* p = data
+    cdef const char* end
+    cdef size_t length, start
+    cdef int status
+    h.method = None
+    h.status = 0
+    # RFC 9112, 2.2: a server should ignore empty lines before the request line.
+    while n >= 2 and p[0] == c'\r' and p[1] == c'\n':
+        p += 2
+        n -= 2
+        c.scanned = 0
+    used[0] = p - data
+    if n == 0:
+        return HEAD_PARTIAL
+    start = c.scanned - 3 if c.scanned > 3 else 0
+    end = <const char*>memmem(p + start, n - start, b"\r\n\r\n", 4)
+    if end is NULL:
+        c.scanned = <uint32_t>n
+        return head_hopeless(w, h, p, n)
+    c.scanned = 0
+    length = end - p + 4
+    if length > w.max_head:
+        return head_too_long(w, h, p, n)
+    used[0] += length
+    if h.parser_state == PARSER_STALE:
+        h.renew()
+    while True:
+        status = head_read(w, c, h, p, length)
+        if status != HEAD_PARTIAL:
+            return status
+        # The parser refused, but it was not fresh.  One parser serves everybody: only a fresh
+        # one may refuse.
+        h.renew()
+
+
+cdef int head_hopeless(Worker w, Head h, const char* p, size_t n) except -1:
+    """Must a head that is not complete be refused already?  Nobody should have to wait for a
+    timeout to learn that his request is wrong."""
+    cdef const char* eol
+    cdef size_t i
+    if n >= w.max_head:
+        return head_too_long(w, h, p, n)
+    if not token_char(p[0]):
+        if p[0] == c'\r' and n == 1:
+            return HEAD_PARTIAL
+        h.reason = ("a TLS handshake on a plain port" if p[0] == 22
+                    else "the request line does not begin with a method")
+        return 400
+    eol = <const char*>memchr(p, c'\n', n)
+    if eol is NULL:
+        if n > w.max_request_line:
+            return head_too_long(w, h, p, n)
+        return HEAD_PARTIAL
+    # RFC 9112, 2.2: a bare CR or LF is not a line end.
+    while eol is not NULL:
+        if eol == p or (eol - 1)[0] != c'\r':
+            h.reason = "a line ends without CR LF"
+            return 400
+        i = eol + 1 - p
+        eol = <const char*>memchr(p + i, c'\n', n - i)
+    return head_line(w, h, p, n, NULL, NULL)
+
+
+cdef int head_too_long(Worker w, Head h, const char* p, size_t n) except -1:
+    cdef const char* eol = <const char*>memchr(p, c'\n', min(n, <size_t>w.max_request_line + 2))
+    if eol is NULL:
+        h.reason = f"the request line is longer than {w.max_request_line} bytes (max_request_line)"
+        return 414
+    h.reason = f"the head is longer than {w.max_head} bytes (max_head)"
+    return 431
+
+
+cdef int head_line(Worker w, Head h, const char* p, size_t n, const char** target,
+                   const char** target_end) except -1:
+    """The request line: method SP target SP version (RFC 9112, 3).  HEAD_PARTIAL: in order."""
+    cdef const char* eol = <const char*>memchr(p, c'\r', min(n, <size_t>w.max_request_line + 1))
+    cdef const char* first
+    cdef const char* second
+    if eol is NULL:
+        return head_too_long(w, h, p, n)
+    h.reason = "the request line is not method, target and version"
+    first = <const char*>memchr(p, c' ', eol - p)
+    if first is NULL:
+        return 400
+    second = <const char*>memchr(first + 1, c' ', eol - first - 1)
+    if second is NULL or second == first + 1:
+        return 400
+    # HTTP-version is case-sensitive (RFC 9112, 2.3).
+    if eol - second != 9 or memcmp(second + 1, b"HTTP/", 5) != 0:
+        return 400
+    if memcmp(second + 6, b"1.1", 3) == 0:
+        h.minor = 1
+    elif memcmp(second + 6, b"1.0", 3) == 0:
+        h.minor = 0
+    elif c'0' <= second[6] <= c'9' and second[7] == c'.' and c'0' <= second[8] <= c'9':
+        h.reason = "an HTTP version other than 1.0 and 1.1"
+        return 505
+    else:
+        return 400
+    h.method = method_name(p, first - p)
+    if h.method is None:
+        h.reason = "the method is not a token"
+        return 400
+    if target is not NULL:
+        target[0] = first + 1
+        target_end[0] = second
+    return HEAD_PARTIAL
+
+
+cdef inline str method_name(const char* p, Py_ssize_t n):
+    if n == 3:
+        if memcmp(p, b"GET", 3) == 0:
+            return "GET"
+        if memcmp(p, b"PUT", 3) == 0:
+            return "PUT"
+    elif n == 4:
+        if memcmp(p, b"POST", 4) == 0:
+            return "POST"
+        if memcmp(p, b"HEAD", 4) == 0:
+            return "HEAD"
+    if not is_token(p, n):
+        return None
+    return PyUnicode_DecodeLatin1(p, n, NULL)
+
+
+cdef int head_read(Worker w, conn_t* c, Head h, const char* p, size_t length) except -1:
+    """Read a complete head.  HEAD_PARTIAL here means: do it again with a fresh parser."""
+    cdef const char* target
+    cdef const char* target_end
+    cdef int status = head_line(w, h, p, length, &target, &target_end)
+    if status != HEAD_PARTIAL:
+        return status
+    if h.method == "CONNECT":
+        h.reason = "CONNECT: this is not a proxy"
+        return 501
+    h.serial += 1
+    h.fields = 0
+    h.host = h.close = h.keep_alive = h.expect = h.coded = h.chunked = h.completed = False
+    h.length = -1
+    h.authority = None
+    h.environ = PyDict_Copy(<dict>c.listener.template)
+    status = environ_line(c, h, target, target_end - target)
+    if status:
+        return status
+    h.window.start = p
+    h.window.length = length
+    try:
+        h.feed(h.window)
+    except httptools.HttpParserUpgrade:
+        # Upgrade is an offer that an ordinary server declines by answering the request (RFC 9110,
+        # 7.8); the body, which the parser would leave to the new protocol, is framed by its own
+        # fields.
+        pass
+    except Exception as e:
+        if h.parser_state != PARSER_FRESH:
+            return HEAD_PARTIAL
+        h.parser_state = PARSER_STALE
+        if h.status:                    # a better reason is known
+            return h.status
+        if isinstance(e, httptools.HttpParserInvalidMethodError):
+            h.reason = f"the method {h.method} is not known"
+            return 501
+        h.reason = str(e) or type(e).__name__
+        return 400
+    h.parser_state = PARSER_CLEAN
+    if h.length > 0 or h.coded or h.close or (h.minor == 0 and not h.keep_alive):
+        h.parser_state = PARSER_STALE   # it waits for a body, or for nothing at all
+    if not h.completed:
+        h.parser_state = PARSER_STALE
+        h.reason = "the head does not end where it should"
+        return 400
+    return head_check(w, h)
+
+
+cdef int head_check(Worker w, Head h) except -1:
+    """Rules that need the whole head."""
+    if h.fields > h.max_fields:
+        h.reason = f"more than {h.max_fields} fields (max_fields)"
+        return 431
+    if h.status:
+        return h.status
+    if h.minor == 1:
+        if not h.host:                              # RFC 9112, 3.2
+            h.reason = "HTTP/1.1 without Host"
+            return 400
+    elif h.coded:                                   # RFC 9112, 6.1
+        h.reason = "Transfer-Encoding in an HTTP/1.0 request"
+        return 400
+    if h.coded and h.length >= 0:                   # RFC 9112, 6.3: request smuggling
+        h.reason = "both Transfer-Encoding and Content-Length"
+        return 400
+    if h.length > w.max_body:
+        h.reason = f"the body is longer than {w.max_body} bytes (max_body)"
+        return 413
+    if h.authority is not None:
+        PyDict_SetItem(h.environ, "HTTP_HOST", h.authority)
+    return HEAD_READY

@@ -1,0 +1,451 @@
+# The response: start_response, the head, how the end of the body is told.
+#
+#   who says how long the body is                     framing
+#   HEAD, 204, 304                                    NONE     no body, whatever the application yields
+#   the application (Content-Length)                  LENGTH   more is cut, less closes the connection
+#   the server (one piece, a list, a file)            LENGTH
+#   nobody, HTTP/1.1                                  CHUNKED
+#   nobody, HTTP/1.0                                  CLOSE    the end of the connection
+
+cdef enum:
+    HEAD_SMALL = 4096           # a head buffer larger than this is not kept for the next request
+    SMALL_BODY = 2048           # up to here the body is copied behind the head: one plain send
+    POOL_LARGEST = 64
+
+REASONS = {
+    400: b"Bad Request", 408: b"Request Timeout", 413: b"Content Too Large",
+    414: b"URI Too Long", 417: b"Expectation Failed", 431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error", 501: b"Not Implemented", 503: b"Service Unavailable",
+    505: b"HTTP Version Not Supported",
+}
+
+
+class ClientGone(ConnectionError):
+    """Raised by write() when the client has disconnected."""
+
+
+cdef class Exchange:
+
+    def __cinit__(self, Worker worker):
+        self.worker = worker
+        self.start_response_ = self.start_response
+        self.write_ = self.write
+        COUNT_EXCHANGE(1)
+
+    def __dealloc__(self):
+        buffer_free(self.head)
+        COUNT_EXCHANGE(-1)
+
+    def start_response(self, status, response_headers, exc_info=None):
+        """PEP 3333, The start_response() Callable."""
+        if exc_info is not None:
+            try:
+                if self.head_sent:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None         # avoid a reference cycle
+        elif self.started:
+            raise RuntimeError("start_response was called before, and exc_info is not given")
+        if self.conn is NULL or self.finished:
+            raise RuntimeError("start_response was called after the request was over")
+        self.started = False
+        head_reset(self)
+        head_status(self, status)
+        if not PyList_Check(response_headers):
+            raise TypeError("response_headers is not a list (PEP 3333) but "
+                            + type(response_headers).__name__)
+        for field in <list>response_headers:
+            if not PyTuple_Check(field) or PyTuple_GET_SIZE(field) != 2:
+                raise TypeError(f"not a (name, value) tuple in response_headers: {field!r}")
+            head_field(self, <object>PyTuple_GET_ITEM(field, 0), <object>PyTuple_GET_ITEM(field, 1))
+        self.started = True
+        return self.write_
+
+    def write(self, data):
+        """PEP 3333, The write() Callable.  Raises ClientGone if the client has disconnected."""
+        if self.conn is NULL or self.finished:
+            raise RuntimeError("write was called after the request was over")
+        if self.gone:
+            raise ClientGone("the client has disconnected")
+        chunk_check(data)
+        if len(<bytes>data):
+            head_begin(self.worker, self, -1)
+            body_send(self.worker, self, <bytes>data)
+            if self.gone:
+                raise ClientGone("the client has disconnected")
+
+
+# -- exchanges and their pool --------------------------------------------------------------
+
+cdef Exchange exchange_take(Worker w, conn_t* c):
+    cdef Exchange ex
+    if PyList_GET_SIZE(w.pool):
+        ex = w.pool.pop()
+    else:
+        ex = Exchange.__new__(Exchange, w)
+    ex.conn = c
+    Py_INCREF(ex)
+    c.exchange = <PyObject*>ex
+    ex.started = ex.head_begun = ex.head_sent = ex.finished = False
+    ex.aborted = ex.refused = ex.excess_told = False
+    ex.gone = c.gone
+    ex.sent = 0
+    ex.status = 0
+    head_reset(ex)
+    return ex
+
+
+cdef Exchange exchange_new(Worker w, conn_t* c):
+    """For the request that was just read into w.head."""
+    cdef Head h = w.head
+    cdef Exchange ex = exchange_take(w, c)
+    ex.environ = h.environ
+    h.environ = None
+    ex.minor = h.minor
+    ex.is_head = h.method == "HEAD"
+    # RFC 9112, 9.3
+    ex.keep_alive = not h.close and (h.minor == 1 or h.keep_alive)
+    if w.log_fd >= 0:
+        log_remember(ex, h.method)
+    return ex
+
+
+cdef Exchange exchange_refused(Worker w, conn_t* c, bint head_known):
+    """For a request that never was one."""
+    cdef Exchange ex = exchange_take(w, c)
+    ex.environ = None
+    ex.minor = 1
+    ex.keep_alive = False
+    ex.method = ex.target = None
+    ex.is_head = head_known and w.head.method == "HEAD"
+    return ex
+
+
+cdef int exchange_release(Worker w, Exchange ex) except -1:
+    """The connection is done with it.  Whatever it still holds is dropped."""
+    cdef conn_t* c = ex.conn
+    ex.conn = NULL
+    ex.finished = True
+    ex.environ = None
+    ex.body = None
+    ex.method = ex.target = ex.referer = ex.agent = None
+    if ex.outbox is not None:
+        outbox_drop(w, ex)
+    if ex.head_size > HEAD_SMALL:
+        buffer_free(ex.head)
+        ex.head = NULL
+        ex.head_size = 0
+    c.exchange = NULL
+    # An application that kept start_response or write keeps this exchange; it must not come to
+    # another request.
+    if (Py_REFCNT(<PyObject*>ex.start_response_) == 1 and Py_REFCNT(<PyObject*>ex.write_) == 1
+            and PyList_GET_SIZE(w.pool) < POOL_LARGEST):
+        w.pool.append(ex)
+    else:
+        ex.start_response_ = ex.write_ = None       # the cycle
+    Py_DECREF(ex)
+    return 0
+
+
+cdef inline bint exchange_cut(Exchange ex) noexcept:
+    """Must the client be told by a reset that it has not got everything?  A close looks like the
+    regular end of a close-delimited body."""
+    return ex.aborted and ex.head_sent and ex.framing == FRAME_CLOSE
+
+
+# -- the head ------------------------------------------------------------------------------
+
+cdef inline void head_reset(Exchange ex) noexcept:
+    ex.head_length = 0
+    ex.declared = -1
+    ex.has_date = ex.has_server = ex.app_close = False
+    ex.framing = FRAME_NONE
+
+
+cdef inline int head_room(Exchange ex, size_t n) except -1:
+    cdef size_t size
+    if ex.head_length + n > ex.head_size:
+        size = max(ex.head_length + n, max(2 * ex.head_size, <size_t>HEAD_SMALL))
+        ex.head = buffer_grow(ex.head, size)
+        ex.head_size = size
+    return 0
+
+
+cdef inline void head_put(Exchange ex, const char* p, size_t n) noexcept:
+    """There must be room."""
+    memcpy(ex.head + ex.head_length, p, n)
+    ex.head_length += n
+
+
+cdef const char* latin1(object text, Py_ssize_t* n, str what) except NULL:
+    """The bytes of a native string (PEP 3333, A Note on String Types)."""
+    if not PyUnicode_Check(text):
+        raise TypeError(f"{what} is not str but {type(text).__name__} (PEP 3333)")
+    if PyUnicode_KIND(text) != PyUnicode_1BYTE_KIND:
+        raise ValueError(f"{what} has characters outside latin-1 (PEP 3333): {text!r}")
+    n[0] = PyUnicode_GET_LENGTH(text)
+    return <const char*>PyUnicode_1BYTE_DATA(text)
+
+
+cdef inline bint has_control(const char* p, Py_ssize_t n) noexcept:
+    """RFC 9110, 5.5: CR, LF and NUL could split the response; the other controls are invalid."""
+    cdef Py_ssize_t i
+    cdef unsigned char ch
+    for i in range(n):
+        ch = p[i]
+        if ch < 32 and ch != c'\t' or ch == 127:
+            return True
+    return False
+
+
+cdef int head_status(Exchange ex, object status) except -1:
+    """RFC 9112, 4: status-code SP [reason-phrase]."""
+    cdef Py_ssize_t n
+    cdef const char* p = latin1(status, &n, "the status")
+    if (n < 3 or not (c'1' <= p[0] <= c'9' and c'0' <= p[1] <= c'9' and c'0' <= p[2] <= c'9')
+            or (n > 3 and p[3] != c' ') or has_control(p, n)):
+        raise ValueError(f"not a status (three digits, a blank, a reason): {status!r}")
+    if p[0] == c'1':
+        raise ValueError(f"an informational status cannot be a response: {status!r}")
+    ex.status = (p[0] - c'0') * 100 + (p[1] - c'0') * 10 + (p[2] - c'0')
+    head_room(ex, n + 12)
+    head_put(ex, b"HTTP/1.1 ", 9)
+    head_put(ex, p, n)
+    if n == 3:
+        head_put(ex, b" ", 1)
+    head_put(ex, b"\r\n", 2)
+    return 0
+
+
+cdef int head_field(Exchange ex, object name, object value) except -1:
+    cdef Py_ssize_t n, m
+    cdef const char* p = latin1(name, &n, "a field name")
+    cdef const char* v = latin1(value, &m, "a field value")
+    if not is_token(p, n):
+        raise ValueError(f"not a field name: {name!r}")
+    if has_control(v, m):
+        raise ValueError(f"a control character in the value of {name}: {value!r}")
+    if not head_special(ex, p, n, v, m, name):
+        return 0
+    head_room(ex, n + m + 4)
+    head_put(ex, p, n)
+    head_put(ex, b": ", 2)
+    head_put(ex, v, m)
+    head_put(ex, b"\r\n", 2)
+    return 0
+
+
+cdef bint head_special(Exchange ex, const char* p, Py_ssize_t n, const char* v, Py_ssize_t m,
+                       object name) except -1:
+    """Fields that are the server's business too.  False: it will be written elsewhere, or not
+    at all."""
+    cdef char first = p[0] | 32
+    if first == c'd' and n == 4 and strncasecmp(p, "date", 4) == 0:
+        ex.has_date = True
+    elif first == c's' and n == 6 and strncasecmp(p, "server", 6) == 0:
+        ex.has_server = True
+    elif first == c'c':
+        if n == 14 and strncasecmp(p, "content-length", 14) == 0:
+            if ex.declared >= 0:
+                raise ValueError("more than one Content-Length")
+            ex.declared = digits(v, m)
+            if ex.declared < 0:
+                raise ValueError("Content-Length is not a number")
+            return False
+        if n == 10 and strncasecmp(p, "connection", 10) == 0:
+            # It is ours to say; that the application wants the connection closed is heard.
+            options = [o.strip().lower() for o in v[:m].decode("latin-1").split(",")]
+            if "close" in options:
+                ex.app_close = True
+            return False
+    elif ((n == 10 and strncasecmp(p, "keep-alive", 10) == 0)
+          or (n == 17 and strncasecmp(p, "transfer-encoding", 17) == 0)
+          or (n == 2 and strncasecmp(p, "te", 2) == 0)
+          or (n == 7 and strncasecmp(p, "trailer", 7) == 0)
+          or (n == 8 and strncasecmp(p, "trailers", 8) == 0)
+          or (n == 7 and strncasecmp(p, "upgrade", 7) == 0)
+          or (n == 18 and strncasecmp(p, "proxy-authenticate", 18) == 0)
+          or (n == 19 and strncasecmp(p, "proxy-authorization", 19) == 0)):
+        raise ValueError(f"{name} is a hop-by-hop field: not the application's to set (PEP 3333)")
+    return True
+
+
+cdef int head_begin(Worker w, Exchange ex, int64_t length) except -1:
+    """Complete the head, unless that was done.  `length`: of the whole body, -1 if not known.
+    It goes out with the first bytes of the body."""
+    cdef char number[48]
+    if ex.head_begun:
+        return 0
+    if not ex.started:
+        raise RuntimeError("the application has not called start_response")
+    ex.head_begun = True
+    if ex.status == 204 or ex.status == 304 or ex.is_head:
+        ex.framing = FRAME_NONE
+        if ex.declared < 0 and ex.is_head and ex.status != 304:
+            ex.declared = length
+        if ex.status == 204:            # RFC 9110, 8.6
+            ex.declared = -1
+    elif ex.declared >= 0:
+        ex.framing = FRAME_LENGTH
+    elif length >= 0:
+        ex.framing = FRAME_LENGTH
+        ex.declared = length
+    elif ex.minor == 1:
+        ex.framing = FRAME_CHUNKED
+    else:
+        ex.framing = FRAME_CLOSE
+        ex.keep_alive = False
+    if w.draining or ex.app_close:
+        ex.keep_alive = False
+    head_room(ex, 256)
+    if not ex.has_server:
+        head_put(ex, PyBytes_AS_STRING(w.server_field), PyBytes_GET_SIZE(w.server_field))
+    if not ex.has_date:
+        if w.now >= w.stamp_until:
+            stamp_update(w)
+        head_put(ex, w.stamp, w.stamp_length)
+    if ex.declared >= 0:
+        head_put(ex, number, decimal_field(number, ex.declared))
+    elif ex.framing == FRAME_CHUNKED:
+        head_put(ex, b"Transfer-Encoding: chunked\r\n", 28)
+    if not ex.keep_alive:
+        head_put(ex, b"Connection: close\r\n", 19)
+    elif ex.minor == 0:
+        head_put(ex, b"Connection: keep-alive\r\n", 24)
+    head_put(ex, b"\r\n", 2)
+    return 0
+
+
+cdef int decimal_field(char* out, int64_t value) noexcept:
+    """"Content-Length: ...\\r\\n"; its length."""
+    cdef char reverse[24]
+    cdef int n = 0, i = 16
+    memcpy(out, b"Content-Length: ", 16)
+    while True:
+        reverse[n] = <char>(c'0' + value % 10)
+        n += 1
+        value //= 10
+        if value == 0:
+            break
+    while n:
+        n -= 1
+        out[i] = reverse[n]
+        i += 1
+    out[i] = c'\r'
+    out[i + 1] = c'\n'
+    return i + 2
+
+
+cdef const char* DAYS = "SunMonTueWedThuFriSat"
+cdef const char* MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
+
+
+cdef int stamp_update(Worker w) except -1:
+    """Once a second: the Date field (RFC 9110, 5.6.7) and the access log's time."""
+    cdef timespec t
+    cdef tm utc, local
+    cdef long offset
+    clock_gettime(CLOCK_REALTIME_COARSE, &t)
+    gmtime_r(<long*>&t.tv_sec, &utc)
+    w.stamp_length = snprintf(
+        w.stamp, sizeof(w.stamp), "Date: %.3s, %02d %.3s %04d %02d:%02d:%02d GMT\r\n",
+        DAYS + 3 * utc.tm_wday, utc.tm_mday, MONTHS + 3 * utc.tm_mon, utc.tm_year + 1900,
+        utc.tm_hour, utc.tm_min, utc.tm_sec)
+    w.stamp_until = w.now + 1000 - t.tv_nsec // 1000000
+    if w.log_fd >= 0:
+        localtime_r(<long*>&t.tv_sec, &local)
+        offset = local.tm_gmtoff // 60
+        w.log_stamp_length = snprintf(
+            w.log_stamp, sizeof(w.log_stamp), "[%02d/%.3s/%04d:%02d:%02d:%02d %c%02ld%02ld]",
+            local.tm_mday, MONTHS + 3 * local.tm_mon, local.tm_year + 1900,
+            local.tm_hour, local.tm_min, local.tm_sec, c'-' if offset < 0 else c'+',
+            abs(offset) // 60, abs(offset) % 60)
+    return 0
+
+
+# -- the body ------------------------------------------------------------------------------
+
+cdef int body_send(Worker w, Exchange ex, bytes chunk) except -1:
+    """Send a piece of the body, with the head in front if that has not gone."""
+    cdef const char* p = PyBytes_AS_STRING(chunk)
+    cdef int64_t n = PyBytes_GET_SIZE(chunk)
+    cdef char prefix[24]
+    cdef iovec iov[4]
+    cdef int count = 0
+    if ex.gone:
+        return 0
+    if ex.framing == FRAME_NONE:
+        n = 0
+    elif ex.framing == FRAME_LENGTH and n > ex.declared - ex.sent:
+        # RFC 9112, 6.3: what is beyond Content-Length would be read as the next response.
+        if not ex.excess_told:
+            ex.excess_told = True
+            w.log(logging.ERROR, f"the application sent more than its Content-Length of "
+                  f"{ex.declared} bytes; the rest is dropped", None)
+        n = ex.declared - ex.sent
+    ex.sent += n
+    if not ex.head_sent:
+        if n <= SMALL_BODY and ex.framing != FRAME_CHUNKED:
+            # The fast path: head and body in one plain send.
+            ex.head_sent = True
+            head_room(ex, n)
+            head_put(ex, p, n)
+            return send_piece(w, ex, ex.head, ex.head_length)
+        ex.head_sent = True
+        iov[0].iov_base = ex.head
+        iov[0].iov_len = ex.head_length
+        count = 1
+    if n == 0:
+        if count:
+            return send_pieces(w, ex, iov, count, None)
+        return 0
+    if ex.framing == FRAME_CHUNKED:
+        iov[count].iov_base = prefix
+        iov[count].iov_len = snprintf(prefix, sizeof(prefix), "%lx\r\n", <long>n)
+        count += 1
+    iov[count].iov_base = <void*>p
+    iov[count].iov_len = n
+    count += 1
+    if ex.framing == FRAME_CHUNKED:
+        iov[count].iov_base = <void*><const char*>b"\r\n"
+        iov[count].iov_len = 2
+        return send_pieces(w, ex, iov, count + 1, None)
+    return send_pieces(w, ex, iov, count, chunk)
+
+
+cdef int file_send(Worker w, Exchange ex, object owner, int fd, int64_t offset,
+                   int64_t length) except -1:
+    """Head, then a file by sendfile.  Takes the owner over: it is closed when that is done."""
+    ex.head_sent = True
+    ex.sent = length
+    send_file(w, ex, owner, fd, offset, length)
+    return 0
+
+
+cdef int respond_end(Worker w, Exchange ex) except -1:
+    """The application is done."""
+    if not ex.head_sent:
+        body_send(w, ex, b"")
+    if ex.framing == FRAME_CHUNKED:
+        if not ex.gone:
+            send_piece(w, ex, b"0\r\n\r\n", 5)
+    elif ex.framing == FRAME_LENGTH and ex.sent < ex.declared and not ex.gone:
+        w.log(logging.ERROR, f"the application sent {ex.sent} bytes of its Content-Length of "
+              f"{ex.declared}; the connection is closed", None)
+        ex.aborted = True
+    ex.finished = True
+    return 0
+
+
+cdef int respond_simple(Worker w, Exchange ex, int status) except -1:
+    """Our own answer: a line of text."""
+    cdef bytes reason = REASONS[status]
+    cdef bytes line = b"%d %s" % (status, reason)
+    head_reset(ex)
+    ex.head_begun = False
+    head_status(ex, line.decode())
+    head_field(ex, "Content-Type", "text/plain; charset=utf-8")
+    ex.started = True
+    head_begin(w, ex, len(line) + 1)
+    body_send(w, ex, line + b"\n")
+    return respond_end(w, ex)

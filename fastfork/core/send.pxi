@@ -1,0 +1,320 @@
+# To the client.  Try now; what does not fit waits in the exchange's outbox and is sent by the loop
+# as the client takes it: in memory to a limit, then in a temporary file, and beyond the file's
+# limit the handler waits.  A slow client costs no worker.
+
+cdef enum:
+    TAIL_SMALLEST = 16384       # a piece at least this large is kept, not copied
+
+
+cdef int conn_interest(Worker w, conn_t* c, uint32_t events) except -1:
+    """What epoll shall report.  0 also takes the descriptor out, so that not even an error that
+    is known already is reported again and again."""
+    cdef epoll_event event
+    if c.interest == events or c.watch.fd < 0:
+        return 0
+    event.events = events
+    event.data.ptr = c
+    if events == 0:
+        epoll_ctl(w.epoll, EPOLL_CTL_DEL, c.watch.fd, &event)
+    elif c.interest == 0:
+        epoll_ctl(w.epoll, EPOLL_CTL_ADD, c.watch.fd, &event)
+    else:
+        epoll_ctl(w.epoll, EPOLL_CTL_MOD, c.watch.fd, &event)
+    c.interest = events
+    return 0
+
+
+cdef int send_continue(Worker w, conn_t* c) except -1:
+    """RFC 9110, 10.1.1.  If it does not fit into the socket's buffer the client has to do
+    without: it must not wait for it for ever."""
+    if c.memory is not NULL:
+        (<MemoryConnection>c.memory).output += b"HTTP/1.1 100 Continue\r\n\r\n"
+    else:
+        send(c.watch.fd, b"HTTP/1.1 100 Continue\r\n\r\n", 25, MSG_NOSIGNAL)
+    return 0
+
+
+cdef ssize_t send_now(Exchange ex, const char* p, size_t n) except -2:
+    """What the client takes now; 0 if it takes nothing, or is gone (then ex.gone is set)."""
+    cdef conn_t* c = ex.conn
+    cdef ssize_t done
+    if c.memory is not NULL:
+        (<MemoryConnection>c.memory).output += p[:n]
+        return n
+    done = send(c.watch.fd, p, n, MSG_NOSIGNAL)
+    if done < 0:
+        if not again():
+            ex.gone = True
+        return 0
+    return done
+
+
+cdef int send_piece(Worker w, Exchange ex, const char* p, size_t n) except -1:
+    cdef size_t done
+    if ex.gone:
+        return 0
+    if ex.outbox is None:
+        done = send_now(ex, p, n)
+        if done == n or ex.gone:        # the fast path ends here
+            return 0
+        p += done
+        n -= done
+    outbox_append(w, ex, p, n)
+    return outbox_wait(w, ex)
+
+
+cdef int send_pieces(Worker w, Exchange ex, iovec* iov, int count, bytes last) except -1:
+    """Several pieces in one call.  `last`: the object that holds the last one, if it may be kept
+    instead of copied."""
+    cdef msghdr message
+    cdef ssize_t done = 0
+    cdef int i
+    cdef size_t n
+    if ex.gone:
+        return 0
+    if ex.outbox is None:
+        if ex.conn.memory is not NULL:
+            for i in range(count):
+                send_now(ex, <const char*>iov[i].iov_base, iov[i].iov_len)
+            return 0
+        memset(&message, 0, sizeof(message))
+        message.msg_iov = iov
+        message.msg_iovlen = count
+        done = sendmsg(ex.conn.watch.fd, &message, MSG_NOSIGNAL)
+        if done < 0:
+            if not again():
+                ex.gone = True
+                return 0
+            done = 0
+    for i in range(count):
+        n = iov[i].iov_len
+        if <size_t>done >= n:
+            done -= n
+            continue
+        if i == count - 1 and last is not None and n - done >= TAIL_SMALLEST:
+            outbox_append_tail(w, ex, last,
+                               <const char*>iov[i].iov_base + done - PyBytes_AS_STRING(last),
+                               n - done)
+        else:
+            outbox_append(w, ex, <const char*>iov[i].iov_base + done, n - done)
+        done = 0
+    if ex.outbox is not None:
+        return outbox_wait(w, ex)
+    return 0
+
+
+cdef int send_file(Worker w, Exchange ex, object owner, int fd, int64_t offset,
+                   int64_t length) except -1:
+    """The head and then `length` bytes of a file, by sendfile."""
+    cdef Outbox box
+    cdef ssize_t done
+    cdef int64_t step
+    if ex.conn.memory is not NULL:
+        send_now(ex, ex.head, ex.head_length)
+        while length and not ex.gone:
+            step = pread(fd, w.buffer, <size_t>min(length, <int64_t>BUFFER_SIZE), offset)
+            if step <= 0:
+                file_shrank(w, ex, length)
+                break
+            send_now(ex, w.buffer, <size_t>step)
+            offset += step
+            length -= step
+        close_quietly(w, owner)
+        return 0
+    # MSG_MORE: the head waits for the first bytes of the file and travels with them.
+    done = send(ex.conn.watch.fd, ex.head, ex.head_length, MSG_NOSIGNAL | MSG_MORE)
+    if done < 0:
+        if not again():
+            ex.gone = True
+        done = 0
+    box = outbox_of(ex)
+    box.file_fd = fd
+    box.file_offset = offset
+    box.file_left = length
+    box.file_owner = owner
+    if <size_t>done < ex.head_length:
+        outbox_append(w, ex, ex.head + done, ex.head_length - done)
+    outbox_drain(w, ex)
+    return 0
+
+
+cdef int file_shrank(Worker w, Exchange ex, int64_t missing) except -1:
+    w.log(logging.ERROR, f"a file became {missing} bytes shorter while it was being sent; the "
+          "connection is closed", None)
+    ex.aborted = True
+    return 0
+
+
+cdef int close_quietly(Worker w, object owner) except -1:
+    """close() of something that the application gave us, when nobody is left to raise to."""
+    try:
+        owner.close()
+    except BaseException as e:
+        w.log(logging.ERROR, "close() of a response failed", e)
+    return 0
+
+
+# -- the outbox ----------------------------------------------------------------------------
+
+cdef class Outbox:
+
+    def __cinit__(self):
+        self.file_fd = -1
+        self.spool_fd = -1
+        COUNT_OUTBOX(1)
+
+    def __dealloc__(self):
+        buffer_free(self.data)
+        COUNT_OUTBOX(-1)
+
+
+cdef Outbox outbox_of(Exchange ex):
+    if ex.outbox is None:
+        ex.outbox = Outbox()
+    return ex.outbox
+
+
+cdef int outbox_drop(Worker w, Exchange ex) except -1:
+    """Drop it with all that it holds."""
+    cdef Outbox box = ex.outbox
+    ex.outbox = None
+    if box.file_owner is not None:
+        owner = box.file_owner
+        box.file_owner = None
+        close_quietly(w, owner)
+    if box.spool is not None:
+        box.spool.close()
+    return 0
+
+
+cdef int64_t outbox_size(Outbox box) noexcept:
+    """Bytes that the client has not taken."""
+    cdef int64_t n
+    if box is None:
+        return 0
+    n = box.end - box.start + box.spool_written - box.spool_read + box.file_left
+    if box.tail is not None:
+        n += PyBytes_GET_SIZE(box.tail) - box.tail_start
+    return n
+
+
+cdef int outbox_append(Worker w, Exchange ex, const char* p, size_t n) except -1:
+    """Copy into memory if nothing stands behind it there and it fits, else into the spool."""
+    cdef Outbox box = outbox_of(ex)
+    cdef size_t have = box.end - box.start
+    cdef size_t size
+    if n == 0:
+        return 0
+    if (box.tail is None and box.spool_written == box.spool_read
+            and have + n <= <size_t>w.output_memory):
+        if box.end + n > box.size:
+            if box.start:
+                memmove(box.data, box.data + box.start, have)
+                box.start = 0
+                box.end = have
+            if have + n > box.size:
+                size = max(have + n, min(2 * box.size, <size_t>w.output_memory))
+                box.data = buffer_grow(box.data, size)
+                box.size = size
+        memcpy(box.data + box.end, p, n)
+        box.end += n
+        return 0
+    try:
+        if box.spool is None:
+            box.spool = tempfile.TemporaryFile(buffering=0)
+            box.spool_fd = box.spool.fileno()
+        spool_write(box, p, n)
+    except OSError as e:
+        w.log(logging.ERROR, "cannot keep a response in a temporary file; the connection is "
+              "closed", e)
+        ex.aborted = True
+        ex.gone = True
+    return 0
+
+
+cdef int spool_write(Outbox box, const char* p, size_t n) except -1:
+    cdef ssize_t done
+    while n:
+        done = pwrite(box.spool_fd, p, n, box.spool_written)
+        if done < 0:
+            if errno == EINTR:
+                continue
+            raise OSError(errno, os.strerror(errno))
+        p += done
+        n -= done
+        box.spool_written += done
+    return 0
+
+
+cdef int outbox_append_tail(Worker w, Exchange ex, bytes data, size_t start, size_t n) except -1:
+    cdef Outbox box = outbox_of(ex)
+    if box.tail is None and box.spool_written == box.spool_read and (
+            start + n == <size_t>PyBytes_GET_SIZE(data)):
+        box.tail = data
+        box.tail_start = start
+        return 0
+    return outbox_append(w, ex, PyBytes_AS_STRING(data) + start, n)
+
+
+cdef bint outbox_drain(Worker w, Exchange ex) except -1:
+    """Send what the client takes.  True: nothing is left, or the client is gone."""
+    cdef Outbox box = ex.outbox
+    cdef int fd = ex.conn.watch.fd
+    cdef size_t n
+    cdef ssize_t done
+    while box.start < box.end:
+        done = send_now(ex, box.data + box.start, box.end - box.start)
+        if done == 0:
+            return ex.gone
+        box.start += done
+    box.start = box.end = 0
+    while box.tail is not None:
+        n = PyBytes_GET_SIZE(box.tail) - box.tail_start
+        done = send_now(ex, PyBytes_AS_STRING(box.tail) + box.tail_start, n)
+        if done == 0:
+            return ex.gone
+        box.tail_start += done
+        if <size_t>done == n:
+            box.tail = None
+    while box.spool_read < box.spool_written:
+        done = sendfile(fd, box.spool_fd, &box.spool_read, <size_t>min(
+            box.spool_written - box.spool_read, <int64_t>SEND_FILE_STEP))
+        if done <= 0:
+            if done == 0 or not again():
+                ex.gone = True
+            return ex.gone
+    if box.spool_written:
+        # Used up: begin again at the front, and give the disk back.
+        box.spool_read = box.spool_written = 0
+        box.spool.truncate(0)
+    if box.file_left:
+        done = sendfile(fd, box.file_fd, &box.file_offset,
+                        <size_t>min(box.file_left, <int64_t>SEND_FILE_STEP))
+        if done < 0:
+            if not again():
+                ex.gone = True
+            return ex.gone
+        if done == 0:
+            file_shrank(w, ex, box.file_left)
+            box.file_left = 0
+        box.file_left -= done
+        if box.file_left:
+            return False                # others have their turn; epoll says when to go on
+    outbox_drop(w, ex)
+    return True
+
+
+cdef int outbox_wait(Worker w, Exchange ex) except -1:
+    """The bound of a connection's output.  Beyond it the handler waits until the client has taken
+    everything; the loop goes on meanwhile."""
+    cdef conn_t* c = ex.conn
+    if ex.gone or ex.outbox is None:
+        return 0
+    if ex.outbox.spool_written - ex.outbox.spool_read <= w.output_spool:
+        return 0
+    if outbox_drain(w, ex) or not w.running:
+        return 0
+    queue_move(w, c, QUEUE_WRITE)
+    conn_interest(w, c, EPOLLOUT)
+    park(w, ex)
+    return 0

@@ -1,0 +1,139 @@
+"""One worker process, from just after the fork to the interpreter's exit.
+
+The order matters.  The guard comes first: from then on not even a worker that hangs in an
+import outlives its master.  Our signal handlers come after the import, because applications
+leave handlers of their own behind; until then SIGTERM simply ends the process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import traceback
+from dataclasses import dataclass
+from types import FrameType
+from typing import cast
+
+from fastfork import _core, app, log
+from fastfork.config import Settings
+from fastfork.report import Report, Sender
+from fastfork.sockets import Listener
+
+# The master is gone: answer what is nearly done, and be dead within a second in any case.
+ORPHAN_DRAIN = 0.5  # seconds
+ORPHAN_KILL = 0.7
+# Of the graceful timeout, this is left for the interpreter's exit (the application's atexit).
+EXIT_SHARE, EXIT_LONGEST = 0.2, 2.0
+
+EXIT_FAILED = 1
+
+NEEDLESS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that a worker takes along from its master."""
+
+    settings: Settings
+    reference: app.Reference
+    listeners: tuple[Listener, ...]
+    multiprocess: bool
+    lifeline: int  # read end of a pipe whose write end only the master has
+    sender: Sender
+    signal_mask: set[int | signal.Signals]  # what was blocked before the fork
+
+
+def run(plan: Plan) -> int:
+    """Be a worker.  Returns its exit status; the caller leaves through sys.exit."""
+    _core.guard(plan.lifeline, ORPHAN_KILL)
+    _reset_signals()
+    signal.pthread_sigmask(signal.SIG_SETMASK, plan.signal_mask)
+    try:
+        core = _boot(plan)
+    except app.BootError as failure:
+        plan.sender.send(Report(False, failure.sentence, failure.trace))
+        return EXIT_FAILED
+    except Exception as error:
+        sentence = f"Cannot start a worker for {plan.reference}: {error!r}."
+        plan.sender.send(Report(False, sentence, traceback.format_exc()))
+        return EXIT_FAILED
+    _install_signals(core, plan.settings.graceful_timeout)
+    _watch_lifeline(core, plan.lifeline)
+    plan.sender.send(Report(True))
+    try:
+        core.run()
+    except BaseException as error:
+        log.logger.critical("The worker's loop failed.", exc_info=error)
+        return EXIT_FAILED
+    finally:
+        for listener in plan.listeners:
+            listener.close()  # the interpreter's exit may take seconds: free the port before
+        core.flush_access_log()
+    return 0
+
+
+def _boot(plan: Plan) -> _core.Worker:
+    access_log = _open_access_log(plan.settings.access_log)
+    app.prepare(plan.settings.chdir, plan.settings.pyargv)
+    application = app.load(plan.reference)
+    return _core.Worker(
+        application,
+        [listener.socket for listener in plan.listeners],
+        cast(_core.CoreSettings, plan.settings),
+        log=log.from_core,
+        access_log_fd=access_log,
+        multiprocess=plan.multiprocess,
+    )
+
+
+def _open_access_log(path: str | None) -> int:
+    """A descriptor, or -1 for no access log.  A relative path counts from the directory in
+    which the server was started (it is opened before --chdir)."""
+    if path is None:
+        return -1
+    if path == "-":
+        return 1
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise app.BootError(
+            f"Cannot write the access log {path!r}: {error.strerror}."
+        ) from None
+
+
+# -- signals -----------------------------------------------------------------------------
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Unlike SIG_IGN this does not pass to programs that the application starts."""
+
+
+def _reset_signals() -> None:
+    """Drop the master's handlers.  Ctrl-C reaches the whole foreground process group, but it
+    is the master that decides what it means."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU):
+        signal.signal(number, signal.SIG_DFL)
+    for number in (signal.SIGINT, *NEEDLESS):
+        signal.signal(number, _ignore)
+
+
+def _install_signals(core: _core.Worker, graceful_timeout: float) -> None:
+    """Take over from whatever the application left.  Handlers of its own for signals that mean
+    nothing to us (SIGUSR2 for a status report, say) stay."""
+    drain = graceful_timeout - min(EXIT_SHARE * graceful_timeout, EXIT_LONGEST)
+    signal.signal(signal.SIGTERM, lambda number, frame: core.drain(drain))
+    signal.signal(signal.SIGQUIT, lambda number, frame: core.stop())
+    signal.signal(signal.SIGINT, _ignore)
+    for number in NEEDLESS:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _ignore)
+    # whatever the import did to the mask, these must reach us
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGQUIT})
+
+
+def _watch_lifeline(core: _core.Worker, lifeline: int) -> None:
+    def orphaned() -> None:
+        core.unwatch(lifeline)
+        log.logger.warning("The master is gone, this worker leaves too.")
+        core.drain(ORPHAN_DRAIN)
+
+    core.watch(lifeline, orphaned)

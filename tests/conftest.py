@@ -1,0 +1,23 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from harness import Server
+
+
+@pytest.fixture
+def serve():
+    """`serve(app, *flags, workers=1, ...)` starts a server that is ended with the test."""
+    servers = []
+
+    def start(*args, **kwargs):
+        server = Server(*args, **kwargs)
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.close()

@@ -1,0 +1,169 @@
+"""Small tools of the core tests: make requests, read answers strictly, remember calls."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+
+from harness import Client
+
+from fastfork import _core
+
+KIB = 1024
+MIB = 1024 * KIB
+DEFAULTS = {
+    "keep_alive": 75.0,
+    "head_timeout": 10.0,
+    "body_timeout": 30.0,
+    "write_timeout": 60.0,
+    "linger_timeout": 2.0,
+    "max_request_line": 16 * KIB,
+    "max_head": 64 * KIB,
+    "max_fields": 128,
+    "max_body": 1024 * MIB,
+    "body_memory": 1 * MIB,
+    "output_memory": 256 * KIB,
+    "output_spool": 1024 * MIB,
+    "max_connections": 16384,
+    "access_log_format": "combined",
+}
+
+
+class Canned:
+    """A socket whose peer sent `data` and closed."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def recv(self, size):
+        piece, self.data = self.data[:size], self.data[size:]
+        return piece
+
+
+def answers(data, *methods):
+    """All final responses in `data`, with nothing left over.
+
+    `methods` are those of the requests in order; what is not given counts as GET.
+    """
+    client = Client(Canned(data))
+    found = []
+    while client.buffer or client.sock.data:
+        method = methods[len(found)] if len(found) < len(methods) else "GET"
+        found.append(client.read_response(method))
+    return found
+
+
+def request(method="GET", target="/", *fields, body=None, version="1.1", host="x"):
+    """The bytes of a request; a body gets its Content-Length unless `fields` frame it."""
+    lines = [f"{method} {target} HTTP/{version}"]
+    if host is not None:
+        lines.append(f"Host: {host}")
+    lines += fields
+    framed = any(re.match("(content-length|transfer-encoding) *:", f, re.I) for f in fields)
+    if body is not None and not framed:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"")
+
+
+def chunked(*chunks, end=b"0\r\n\r\n"):
+    """`chunks` in the chunked transfer coding (RFC 9112, 7.1)."""
+    return b"".join(b"%x\r\n%b\r\n" % (len(c), c) for c in chunks) + end
+
+
+class Recorder:
+    """An application that keeps every environ and body; its answer is the path."""
+
+    def __init__(self):
+        self.environs = []
+        self.bodies = []
+
+    def __call__(self, environ, start_response):
+        self.environs.append(environ)
+        self.bodies.append(environ["wsgi.input"].read())
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [environ["PATH_INFO"].encode("latin-1")]
+
+    @property
+    def environ(self):
+        (only,) = self.environs
+        return only
+
+    @property
+    def body(self):
+        (only,) = self.bodies
+        return only
+
+    @property
+    def paths(self):
+        return [e["PATH_INFO"] for e in self.environs]
+
+
+class Wire:
+    """A worker without sockets, what it logged, and one connection to it."""
+
+    def __init__(self, app, *, access_log_fd=-1, multiprocess=False, **settings):
+        unknown = settings.keys() - DEFAULTS.keys()
+        assert not unknown, unknown
+        log = self.log = []
+        self.worker = _core.Worker(
+            app, [], SimpleNamespace(**{**DEFAULTS, **settings}),
+            log=lambda level, message, exception=None: log.append((level, message, exception)),
+            access_log_fd=access_log_fd, multiprocess=multiprocess)
+        self.connections = []
+        self.connect()
+
+    def connect(self, *address):
+        """Go on with a new connection to the same worker."""
+        self.connection = self.worker.connect(*address)
+        self.connections.append(self.connection)
+        return self.connection
+
+    def feed(self, data):
+        return self.connection.feed(data)
+
+    def ask(self, data, *methods):
+        """The answers to `data`.  One without length must end with the connection."""
+        found = answers(self.feed(data), *methods)
+        for number, answer in enumerate(found):
+            method = methods[number] if number < len(methods) else "GET"
+            delimited = (
+                method == "HEAD" or answer.status in (204, 304)
+                or answer.all("content-length") or answer.all("transfer-encoding"))
+            if not delimited:
+                assert self.closed and number == len(found) - 1, answer
+        return found
+
+    def one(self, data, method="GET"):
+        """The only answer to `data`."""
+        found = self.ask(data, method)
+        assert len(found) == 1, found
+        return found[0]
+
+    @property
+    def closed(self):
+        return self.connection.closed
+
+    @property
+    def reset(self):
+        return self.connection.reset
+
+    @property
+    def usable(self):
+        """True if the connection is open and answers one more request, as it should."""
+        if self.closed:
+            return False
+        found = answers(self.feed(request("GET", "/usable")))
+        assert len(found) == 1, found
+        return True
+
+    def logged(self, level):
+        """The messages logged at this level or above."""
+        return [message for number, message, _ in self.log if number >= level]
+
+    def close(self):
+        for connection in self.connections:
+            if not connection.closed:
+                connection.eof()
+        self.connections.clear()
+        self.log.clear()
+        del self.connection, self.worker

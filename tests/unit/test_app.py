@@ -1,0 +1,254 @@
+import sys
+
+import pytest
+
+from fastfork import app
+from fastfork.app import BootError, Reference, load, parse
+from fastfork.config import ConfigError
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """`module(name, text)` writes a module that can be imported for this test only."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = set(sys.modules)
+
+    def write(name, text=""):
+        path = tmp_path.joinpath(*name.split(".")).with_suffix(".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    yield write
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def failure(text):
+    with pytest.raises(BootError) as caught:
+        load(parse(text))
+    error = caught.value
+    assert error.sentence.endswith(".") and "\n" not in error.sentence
+    return error.sentence, error.trace
+
+
+APP = "def {}(environ, start_response):\n    return [b'']\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [
+        ("mod", Reference("mod", "", False)),
+        ("pkg.mod:attr", Reference("pkg.mod", "attr", False)),
+        ("pkg.mod:a.b.c", Reference("pkg.mod", "a.b.c", False)),
+        ("mod:make()", Reference("mod", "make", True)),
+        ("mod:Site.make()", Reference("mod", "Site.make", True)),
+    ],
+)
+def test_parse(text, reference):
+    assert parse(text) == reference
+    assert str(reference) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ":", ":app", "mod:", "mod:()", "mod()", "a b", "mod:app(1)", "mod:a..b", "1x", "m:a:b"],
+)
+def test_malformed(text):
+    with pytest.raises(ConfigError, match=r"APP .* must be pkg\.mod:attr"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [("hello.py", "'hello'"), ("dir/hello.py:app", "'hello:app'"), ("./hello:app", "'hello:app'")],
+)
+def test_a_file_is_no_module(text, right):
+    with pytest.raises(ConfigError, match=f"a module, not a file, write {right}"):
+        parse(text)
+
+
+def test_attribute(module):
+    module("web", APP.format("serve"))
+    assert load(parse("web:serve")).__name__ == "serve"
+
+
+def test_dotted(module):
+    module("pkg.__init__")
+    module("pkg.web", "class Site:\n    @staticmethod\n" + APP.format("    app").replace("\n    ", "\n        "))
+    assert load(parse("pkg.web:Site.app"))("environ", "start_response") == [b""]
+
+
+def test_application_is_looked_for_before_app(module):
+    module("both", APP.format("application") + APP.format("app"))
+    module("one", APP.format("app"))
+    assert load(parse("both")).__name__ == "application"
+    assert load(parse("one")).__name__ == "app"
+
+
+def test_neither_application_nor_app(module):
+    module("web", APP.format("serve"))
+    assert failure("web") == (
+        "web has neither 'application' nor 'app': name what to serve, as in web:attr.", "")
+
+
+def test_factory(module):
+    module("web", "def make():\n" + "    def app(e, s): return []\n    return app\n")
+    assert load(parse("web:make()"))("e", "s") == []
+
+
+def test_factory_raises(module):
+    module("web", "def make():\n    raise RuntimeError('no database')\n")
+    sentence, trace = failure("web:make()")
+    assert sentence == (
+        "Cannot serve web:make(): calling the factory raised RuntimeError: no database.")
+    assert "line 2, in make" in trace
+
+
+def test_factory_needs_arguments(module):
+    module("web", "def make(path): pass\n")
+    sentence, trace = failure("web:make()")
+    assert "calling the factory raised TypeError: make() missing 1 required" in sentence
+    assert trace == ""
+
+
+def test_factory_is_no_callable_or_makes_none(module):
+    module("web", "make = 3\ndef none(): pass\n")
+    assert "web:make is an int, not a factory" in failure("web:make()")[0]
+    assert (
+        failure("web:none()")[0]) == "what web:none() returned is a NoneType, which is not callable."
+
+
+def test_not_callable(module):
+    module("web", "app = {}\n")
+    assert failure("web:app") == ("web:app is a dict, which is not callable.", "")
+
+
+def test_a_factory_without_its_parentheses(module):
+    module("web", "def make_app(): pass\n")
+    assert failure("web:make_app")[0] == (
+        "web:make_app cannot be called with (environ, start_response); "
+        "a factory is written web:make_app().")
+
+
+def test_signatures_that_only_look_wrong(module):
+    module("web", """
+import functools
+def inner(request): pass
+@functools.wraps(inner)
+def decorated(*args): return []
+class Class:
+    def __init__(self, environ, start_response): pass
+class Instance:
+    def __call__(self, *args): return []
+instance = Instance()
+partial = functools.partial(lambda a, e, s: [], 1)
+method = instance.__call__
+""")
+    for name in ("decorated", "Class", "instance", "partial", "method"):
+        load(parse(f"web:{name}"))
+
+
+def test_asynchronous_applications_are_told_from_others(module):
+    module("web", """
+async def app(scope, receive, send): pass
+class Site:
+    async def __call__(self, scope, receive, send): pass
+site = Site()
+""")
+    for name in ("app", "site"):
+        assert failure(f"web:{name}")[0] == (
+            f"web:{name} is an asynchronous (ASGI) application, not a WSGI one.")
+
+
+def test_missing_attribute_with_a_hint(module):
+    module("web", "aplication = 1\nclass Site: handler = 1\n")
+    assert failure("web:application")[0] == (
+        "web has no attribute 'application' (perhaps 'aplication' is meant).")
+    assert failure("web:Site.handle")[0] == (
+        "web:Site has no attribute 'handle' (perhaps 'handler' is meant).")
+    assert failure("web:zzz")[0] == "web has no attribute 'zzz'."
+
+
+def test_missing_module(module, tmp_path):
+    module("hello_world")
+    assert failure("helo_world:app") == (
+        f"Cannot import helo_world:app: there is no module named 'helo_world' in {tmp_path} "
+        "or on the Python path (perhaps 'hello_world' is meant).", "")
+
+
+def test_missing_module_in_a_package(module):
+    module("pkg.__init__")
+    sentence, trace = failure("pkg.web:app")
+    assert "no module named 'pkg.web'" in sentence and trace == ""
+    sentence, trace = failure("absent.web:app")
+    assert "no module named 'absent'" in sentence and trace == ""
+
+
+def test_a_module_that_the_application_lacks_is_the_application_s_fault(module):
+    module("web", "import django_not_installed\n")
+    sentence, trace = failure("web:app")
+    assert sentence == ("Cannot serve web:app: importing it raised ModuleNotFoundError: "
+                        "No module named 'django_not_installed'.")
+    assert "import django_not_installed" in trace
+
+
+def test_a_package_that_fails_to_import_itself_is_the_application_s_fault(module):
+    module("pkg.__init__", "import pkg.web.absent\n")
+    module("pkg.web")
+    sentence, trace = failure("pkg.web:app")
+    assert "importing it raised ModuleNotFoundError" in sentence
+    assert "import pkg.web.absent" in trace
+
+
+def test_the_traceback_is_the_application_s_alone(module):
+    module("helper", "def f():\n    return 1 / 0\n")
+    module("web", "import helper\nhelper.f()\n")
+    sentence, trace = failure("web:app")
+    assert sentence == "Cannot serve web:app: importing it raised ZeroDivisionError: division by zero."
+    assert trace.startswith("Traceback (most recent call last):\n")
+    assert "helper.py" in trace and "1 / 0" in trace
+    assert "importlib" not in trace and app.__file__ not in trace
+
+
+def test_syntax_error(module):
+    module("web", "def f(:\n")
+    sentence, trace = failure("web:app")
+    assert "importing it raised SyntaxError: invalid syntax" in sentence
+    assert "def f(:" in trace
+
+
+@pytest.mark.parametrize("code", ["", "0", "3", "'usage: web'"])
+def test_system_exit_is_a_failed_boot_whatever_its_code(module, code):
+    module("web", f"import sys\nsys.exit({code})\n")
+    sentence, trace = failure("web:app")
+    assert f"importing it ended the process with SystemExit({code or None})" in sentence
+    assert "line 2" in trace
+
+
+def test_keyboard_interrupt_and_the_like_are_failed_boots(module):
+    module("web", "raise KeyboardInterrupt\n")
+    assert failure("web:app")[0].endswith("importing it raised KeyboardInterrupt.")
+
+
+def test_several_lines_become_one_sentence(module):
+    module("web", "raise ValueError('first\\nsecond')\n")
+    sentence, trace = failure("web:app")
+    assert sentence.endswith("raised ValueError: first.")
+    assert "second" in trace
+
+
+def test_prepare(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    monkeypatch.setattr(sys, "path", ["", "/elsewhere"])
+    monkeypatch.setattr(sys, "argv", ["/bin/fastfork", "serve", "web:app", "-w", "4"])
+    app.prepare("sub", ("--config", "my file"))
+    assert sys.path == [str(tmp_path / "sub"), "/elsewhere"]
+    assert sys.argv == ["/bin/fastfork", "--config", "my file"]
+
+
+def test_prepare_without_a_directory(tmp_path):
+    with pytest.raises(BootError, match="Cannot change to the directory .*absent.*: No such file"):
+        app.prepare(str(tmp_path / "absent"), ())
