@@ -60,9 +60,17 @@ def functions(file, inclusive):
          f"--inclusive={'yes' if inclusive else 'no'}", str(file)],
         capture_output=True, text=True, check=True)
     counts = {}
-    for count, name in re.findall(r"^ *([\d,]+) +\S*?:(\S.*?)(?: \[.*\])?$", done.stdout, re.M):
+    for count, name in re.findall(r"^ *([\d,]+) +(\S.*?:\S.*)$", done.stdout, re.M):
         counts[name] = counts.get(name, 0) + int(count.replace(",", ""))
     return counts
+
+
+def short(name):
+    """callgrind's "path/file.c:function [path/object.so]" without the folders."""
+    place, _, function = name.rpartition(" [")[0].partition(":") if " [" in name else ("", "", name)
+    source = Path(place).name
+    library = Path(name.rpartition("[")[2].rstrip("]")).name if " [" in name else ""
+    return f"{function} ({library or source})"
 
 
 def profile(first, second, n, length):
@@ -71,7 +79,8 @@ def profile(first, second, n, length):
     for inclusive in (False, True):
         before, after = functions(first, inclusive), functions(second, inclusive)
         difference = [((count - before.get(name, 0)) / n, name) for name, count in after.items()]
-        lists.append(sorted(difference, reverse=True)[:length])
+        dearest = sorted(difference, reverse=True)[:length]
+        lists.append([(count, short(name)) for count, name in dearest])
     return lists
 
 

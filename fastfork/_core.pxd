@@ -73,6 +73,7 @@ cdef struct conn_t:
     uint32_t pending_start
     uint32_t pending_end
     uint32_t pending_size
+    uint32_t empty_lines            # before the next request
     uint32_t scanned                # bytes of a partial head already searched for its end
     PyObject* exchange              # Exchange (owned) from the end of the head to the last byte sent
     PyObject* remote_addr           # str (owned), made for the first request
@@ -176,6 +177,7 @@ cdef class Exchange:
     cdef bint is_head
     cdef bint keep_alive
     cdef Body body
+    cdef object input_file          # a body that was too large for memory
     # the response
     cdef char* head                 # status line and the application's fields, then ours
     cdef size_t head_length, head_size

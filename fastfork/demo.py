@@ -569,12 +569,15 @@ progress { flex: 1; height: .5rem; min-width: 0; accent-color: var(--accent); }
 .code { margin: 3rem 0 0; color: var(--accent); font: 700 5rem/1 var(--mono);
   letter-spacing: -.05em; }
 [hidden] { display: none; }
+@media (max-width: 64rem) {
+  .rows li { grid-template-columns: minmax(0, 1fr); padding: 1.05rem 1.4rem; }
+}
 @media (max-width: 52rem) {
+  .rows li { padding: 1.05rem; }
   .wrap { padding: 2rem 1rem; }
   .facts { grid-template-columns: 1fr 1fr; }
   .facts div:nth-child(odd) { border-left: 0; }
   .facts div:nth-child(n + 3) { border-top: 1px solid var(--line); }
-  .rows li { grid-template-columns: minmax(0, 1fr); padding: 1.05rem; }
   .facts div { padding: .8rem 1.05rem; }
 }
 @media (max-width: 30rem) {

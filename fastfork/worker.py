@@ -79,7 +79,7 @@ def _boot(plan: Plan) -> _core.Worker:
     return _core.Worker(
         application,
         [listener.socket for listener in plan.listeners],
-        cast(_core.CoreSettings, plan.settings),
+        cast("_core.CoreSettings", plan.settings),
         log=log.from_core,
         access_log_fd=access_log,
         multiprocess=plan.multiprocess,

@@ -26,7 +26,7 @@ class Server:
     """`fastfork serve APP ...` as a child process; a context manager."""
 
     def __init__(self, app, *args, workers=1, bind=("127.0.0.1:0",), cwd=TESTS / "apps", env=None,
-                 wait=True):
+                 wait=True, pass_fds=()):
         self.stderr_file = tempfile.TemporaryFile()
         self.stdout_file = tempfile.TemporaryFile()
         ready, told = os.pipe()
@@ -35,11 +35,11 @@ class Server:
         for address in bind:
             command += ["-b", address]
         full_env = dict(os.environ, PYTHONUNBUFFERED="1", **(env or {}))
-        full_env["PYTHONPATH"] = os.pathsep.join(
-            p for p in [os.environ.get("PYTHONPATH", str(ROOT))] if p)
+        full_env["PYTHONPATH"] = os.pathsep.join(p for p in [
+            (env or {}).get("PYTHONPATH"), os.environ.get("PYTHONPATH", str(ROOT))] if p)
         self.process = subprocess.Popen(
             [*command, *args], cwd=cwd, env=full_env, stdin=subprocess.DEVNULL,
-            stdout=self.stdout_file, stderr=self.stderr_file, pass_fds=[told])
+            stdout=self.stdout_file, stderr=self.stderr_file, pass_fds=[told, *pass_fds])
         os.close(told)
         self._ready = ready
         self.ready = None
@@ -199,9 +199,16 @@ class Client:
         return version, int(status), reason, headers
 
     def read_exactly(self, n):
-        while len(self.buffer) < n:
-            if not self.recv_more():
-                raise EOFError(self.buffer)
+        pieces, have = [self.buffer], len(self.buffer)
+        try:
+            while have < n:
+                piece = self.sock.recv(65536)
+                if not piece:
+                    raise EOFError(f"{have} of {n} bytes")
+                pieces.append(piece)
+                have += len(piece)
+        finally:
+            self.buffer = b"".join(pieces)
         data, self.buffer = self.buffer[:n], self.buffer[n:]
         return data
 

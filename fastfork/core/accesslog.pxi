@@ -2,11 +2,13 @@
 # written many at a time: when the buffer is nearly full, or a second after its first line.
 
 cdef enum:
-    LOG_SIZE = 65536
-    LOG_LINE = 12288            # no line is longer: the parts below are cut to fit
-    LOG_TARGET = 6000
-    LOG_FIELD = 2000
+    LOG_FULL = 65536            # written when there is this much
     LOG_DELAY = 1000            # ms
+
+
+cdef size_t log_room(Worker w) noexcept:
+    """No line is longer: every byte of a head may become four."""
+    return 4 * <size_t>w.max_head + 1024
 
 
 cdef int log_remember(Exchange ex, str method) except -1:
@@ -25,22 +27,18 @@ cdef inline char* log_put(char* out, const char* p, size_t n) noexcept:
     return out + n
 
 
-cdef char* log_put_text(char* out, object text, Py_ssize_t most) noexcept:
-    """Escaped so that a line is a line and a quoted field ends where its quote is.  `most`: bytes
-    written."""
+cdef char* log_put_text(char* out, object text) noexcept:
+    """Escaped so that a line is a line and a quoted field ends where its quote is."""
     cdef const char* hexadecimal = "0123456789abcdef"
     cdef const unsigned char* p
     cdef Py_ssize_t i, n
     cdef unsigned char ch
-    cdef char* end = out + most - 4
     if text is None:
         out[0] = c'-'
         return out + 1
     p = PyUnicode_1BYTE_DATA(text)      # latin-1: all of it comes from the parser
     n = PyUnicode_GET_LENGTH(text)
     for i in range(n):
-        if out >= end:
-            break
         ch = p[i]
         if ch == c'"' or ch == c'\\' or ch < 32 or ch > 126:
             out[0] = c'\\'
@@ -57,7 +55,9 @@ cdef char* log_put_text(char* out, object text, Py_ssize_t most) noexcept:
 cdef int log_request(Worker w, conn_t* c, Exchange ex) except -1:
     cdef char* out
     cdef char number[48]
-    if w.log_length + LOG_LINE > LOG_SIZE:
+    if w.log_data is NULL:
+        w.log_data = buffer_new(LOG_FULL + log_room(w))
+    if w.log_length > LOG_FULL:
         log_flush(w)
     if w.log_length == 0:
         w.log_flush_at = w.now + LOG_DELAY
@@ -67,7 +67,7 @@ cdef int log_request(Worker w, conn_t* c, Exchange ex) except -1:
         stamp_update(w)
     out = w.log_data + w.log_length
     if PyUnicode_GET_LENGTH(<object>c.remote_addr):
-        out = log_put_text(out, <object>c.remote_addr, 100)
+        out = log_put_text(out, <object>c.remote_addr)
     else:
         out = log_put(out, "-", 1)
     out = log_put(out, " - - ", 5)
@@ -76,17 +76,17 @@ cdef int log_request(Worker w, conn_t* c, Exchange ex) except -1:
     if ex.method is None:
         out = log_put(out, "-", 1)      # the request line never was understood
     else:
-        out = log_put_text(out, ex.method, 100)
+        out = log_put_text(out, ex.method)
         out = log_put(out, " ", 1)
-        out = log_put_text(out, ex.target, LOG_TARGET)
+        out = log_put_text(out, ex.target)
         out = log_put(out, " HTTP/1.1" if ex.minor else " HTTP/1.0", 9)
     out = log_put(out, number, snprintf(number, sizeof(number), "\" %d %lld", ex.status,
                                         <long long>ex.sent))
     if w.log_combined:
         out = log_put(out, ' "', 2)
-        out = log_put_text(out, ex.referer, LOG_FIELD)
+        out = log_put_text(out, ex.referer)
         out = log_put(out, '" "', 3)
-        out = log_put_text(out, ex.agent, LOG_FIELD)
+        out = log_put_text(out, ex.agent)
         out = log_put(out, '"', 1)
     out[0] = c'\n'
     w.log_length = out + 1 - w.log_data

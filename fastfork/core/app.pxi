@@ -112,12 +112,16 @@ cdef bint respond_file(Worker w, Exchange ex, FileWrapper wrapper) except -1:
     cdef int64_t offset, length
     cdef int fd
     cdef stat_t st
+    cdef object plain
     if ex.head_sent or not ex.started:
         return False
+    plain = plain_file(wrapper.filelike)
+    if plain is None:
+        return False
     try:
-        fd = wrapper.filelike.fileno()
-        offset = wrapper.filelike.tell()
-    except (AttributeError, OSError, ValueError, TypeError):
+        fd = plain.fileno()
+        offset = plain.tell()
+    except (OSError, ValueError):
         return False
     if fstat(fd, &st) < 0 or not S_ISREG(st.st_mode):
         return False
@@ -137,6 +141,19 @@ cdef bint respond_file(Worker w, Exchange ex, FileWrapper wrapper) except -1:
             wrapper.close()
         raise
     return True
+
+
+cdef object plain_file(object filelike):
+    """The real file behind `filelike`, or None.  To have fileno() is not enough: a GzipFile has
+    that of the compressed file, and its content is another."""
+    if not isinstance(filelike, io.IOBase):
+        filelike = getattr(filelike, "file", None)      # tempfile's and Django's wrappers
+    if isinstance(filelike, io.FileIO):
+        return filelike
+    if (isinstance(filelike, (io.BufferedReader, io.BufferedRandom))
+            and isinstance(filelike.raw, io.FileIO)):
+        return filelike
+    return None
 
 
 cdef class FileWrapper:

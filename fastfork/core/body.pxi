@@ -226,6 +226,7 @@ cdef int body_finish(Exchange ex) except -1:
     cdef Input source
     if b.file is not None:
         b.file.seek(0)
+        ex.input_file = b.file          # closed with the request
         ex.environ["wsgi.input"] = b.file
     else:
         source = Input.__new__(Input)

@@ -190,8 +190,7 @@ cdef class Worker:
         self.log_fd = -1
         self.events = PyMem_Malloc(EVENTS * sizeof(epoll_event))
         self.buffer = <char*>PyMem_Malloc(BUFFER_SIZE)
-        self.log_data = <char*>PyMem_Malloc(LOG_SIZE)
-        if self.events is NULL or self.buffer is NULL or self.log_data is NULL:
+        if self.events is NULL or self.buffer is NULL:
             raise MemoryError()
 
     def __init__(self, app, listeners, settings, *, log, int access_log_fd=-1,
@@ -245,6 +244,14 @@ cdef class Worker:
         cdef int i
         cdef fd_watch_t* watch
         cdef conn_t* c
+        cdef Exchange ex
+        # Cycles that only the collector would find: parser and protocol, exchange and its bound
+        # methods.
+        if self.head is not None:
+            self.head.parser = self.head.feed = None
+        if self.pool is not None:
+            for ex in self.pool:
+                ex.start_response_ = ex.write_ = None
         while self.watches is not NULL:
             watch = self.watches
             self.watches = watch.next
@@ -264,7 +271,7 @@ cdef class Worker:
         PyMem_Free(self.listeners)
         PyMem_Free(self.events)
         PyMem_Free(self.buffer)
-        PyMem_Free(self.log_data)
+        buffer_free(self.log_data)
         if self.epoll >= 0:
             close(self.epoll)
 

@@ -31,6 +31,7 @@ cdef enum:
     NAMES_KNOWN = 1024          # spellings of field names remembered per worker
     NAME_LONGEST = 64           # longer ones are not
     VALUE_LONGEST = 256         # values longer than this are not compared with the last one
+    EMPTY_LINES = 16            # ignored before a request
 
 
 
@@ -102,15 +103,16 @@ cdef class Head:
         return 0
 
     cdef FieldName learn(self, bytes name):
-        cdef FieldName f = field_name(name)
+        cdef FieldName f = field_name(name), known
         cdef tuple same = (f.key, f.kind)
         f = self.keys.setdefault(same, f)
         if len(self.names) < NAMES_KNOWN and len(name) <= NAME_LONGEST:
             self.names[name] = f
         elif len(self.keys) > 2 * NAMES_KNOWN:
             # Somebody sends names nobody has seen.  The known spellings keep their entries.
-            self.keys = {(k.key, k.kind): k for k in self.names.values()}
-            self.keys[same] = f
+            self.keys = {same: f}
+            for known in self.names.values():
+                self.keys[known.key, known.kind] = known
         return f
 
     def on_header(self, bytes name, bytes value):
@@ -175,6 +177,8 @@ cdef class Head:
             self.length = digits(p, n)
             if self.length < 0:
                 self.refuse(400, "Content-Length is not a number")
+            elif self.length == TOO_LARGE:
+                self.refuse(413, "Content-Length is beyond all measure")
         elif kind == FIELD_TYPE:
             if repeated:
                 self.refuse(400, "more than one Content-Type")
@@ -185,7 +189,7 @@ cdef class Head:
             return None     # the application gets the body decoded
         elif kind == FIELD_EXPECT:
             if text.lower() == "100-continue":
-                self.expect = True
+                self.expect = self.minor == 1       # RFC 9110, 10.1.1: ignored in HTTP/1.0
             else:
                 self.refuse(417, "an expectation other than 100-continue")
         return text
@@ -227,9 +231,11 @@ cdef class Head:
         return 0
 
 
+cdef int64_t TOO_LARGE = 4 * 10 ** 18
+
+
 cdef int64_t digits(const char* p, Py_ssize_t n) noexcept:
-    """RFC 9110, 8.6: digits and nothing else.  -1: not so.  What is beyond an int64 is simply
-    too large."""
+    """RFC 9110, 8.6: digits and nothing else.  -1: not so; TOO_LARGE: beyond 64 bits."""
     cdef int64_t value = 0
     cdef Py_ssize_t i
     if n == 0:
@@ -240,8 +246,20 @@ cdef int64_t digits(const char* p, Py_ssize_t n) noexcept:
         if value <= 10 ** 17:
             value = value * 10 + (p[i] - c'0')
         else:
-            value = 4 * 10 ** 18
+            return digits_all(p, n)
     return value
+
+
+cdef int64_t digits_all(const char* p, Py_ssize_t n) noexcept:
+    """A very long number: is it one?  Zeros in front do not make it large."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        if not c'0' <= p[i] <= c'9':
+            return -1
+    for i in range(n):
+        if p[i] != c'0':
+            break
+    return digits(p + i, n - i) if n - i <= 18 else TOO_LARGE
 
 
 cdef bint token_char(char ch) noexcept nogil:
@@ -302,11 +320,15 @@ cdef int head_take(Worker w, conn_t* c, const char* data, size_t n, size_t* used
     cdef int status
     h.method = None
     h.status = 0
-    # RFC 9112, 2.2: a server should ignore empty lines before the request line.
+    # RFC 9112, 2.2: a server should ignore empty lines before the request line; some, not a flood.
     while n >= 2 and p[0] == c'\r' and p[1] == c'\n':
         p += 2
         n -= 2
         c.scanned = 0
+        c.empty_lines += 1
+        if c.empty_lines > EMPTY_LINES:
+            h.reason = f"more than {EMPTY_LINES} empty lines before a request"
+            return 400
     used[0] = p - data
     if n == 0:
         return HEAD_PARTIAL
@@ -316,6 +338,7 @@ cdef int head_take(Worker w, conn_t* c, const char* data, size_t n, size_t* used
         c.scanned = <uint32_t>n
         return head_hopeless(w, h, p, n)
     c.scanned = 0
+    c.empty_lines = 0
     length = end - p + 4
     if length > w.max_head:
         return head_too_long(w, h, p, n)
@@ -346,7 +369,8 @@ cdef int head_hopeless(Worker w, Head h, const char* p, size_t n) except -1:
         return 400
     eol = <const char*>memchr(p, c'\n', n)
     if eol is NULL:
-        if n > w.max_request_line:
+        if n > w.max_request_line and not (
+                n == w.max_request_line + 1 and p[n - 1] == c'\r'):
             return head_too_long(w, h, p, n)
         return HEAD_PARTIAL
     # RFC 9112, 2.2: a bare CR or LF is not a line end.
@@ -458,6 +482,8 @@ cdef int head_read(Worker w, conn_t* c, Head h, const char* p, size_t length) ex
         if isinstance(e, httptools.HttpParserInvalidMethodError):
             h.reason = f"the method {h.method} is not known"
             return 501
+        if isinstance(e, httptools.HttpParserCallbackError):
+            raise                       # a defect of ours, not the client's
         h.reason = str(e) or type(e).__name__
         return 400
     h.parser_state = PARSER_CLEAN

@@ -26,8 +26,7 @@ class ClientGone(ConnectionError):
 
 cdef class Exchange:
 
-    def __cinit__(self, Worker worker):
-        self.worker = worker
+    def __cinit__(self):
         self.start_response_ = self.start_response
         self.write_ = self.write
         COUNT_EXCHANGE(1)
@@ -82,7 +81,8 @@ cdef Exchange exchange_take(Worker w, conn_t* c):
     if PyList_GET_SIZE(w.pool):
         ex = w.pool.pop()
     else:
-        ex = Exchange.__new__(Exchange, w)
+        ex = Exchange.__new__(Exchange)
+    ex.worker = w                       # not while in the pool: that would be a cycle
     ex.conn = c
     Py_INCREF(ex)
     c.exchange = <PyObject*>ex
@@ -128,6 +128,10 @@ cdef int exchange_release(Worker w, Exchange ex) except -1:
     ex.finished = True
     ex.environ = None
     ex.body = None
+    ex.worker = None
+    if ex.input_file is not None:
+        ex.input_file.close()
+        ex.input_file = None
     ex.method = ex.target = ex.referer = ex.agent = None
     if ex.outbox is not None:
         outbox_drop(w, ex)
@@ -249,8 +253,8 @@ cdef bint head_special(Exchange ex, const char* p, Py_ssize_t n, const char* v, 
             if ex.declared >= 0:
                 raise ValueError("more than one Content-Length")
             ex.declared = digits(v, m)
-            if ex.declared < 0:
-                raise ValueError("Content-Length is not a number")
+            if ex.declared < 0 or ex.declared == TOO_LARGE:
+                raise ValueError(f"not a length: {v[:m]!r}")
             return False
         if n == 10 and strncasecmp(p, "connection", 10) == 0:
             # It is ours to say; that the application wants the connection closed is heard.

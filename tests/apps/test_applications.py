@@ -243,11 +243,12 @@ def test_what_the_import_leaves_behind_works(serve):
     with contextlib.closing(Upstream(lines=2)) as upstream:
         env = {"UPSTREAM": str(upstream.port), "IMPORT_SECONDS": "2"}
         server = serve("leftovers:app", workers=2, env=env)
-        with server.connect() as one, server.connect() as two:
+        with server.connect() as one:
             one.send(get("/?first"))
             upstream.arrived.get(timeout=PATIENCE)
-            two.send(get("/?second"))  # one worker waits for upstream, so this is the other's
-            answers = [json.loads(client.read_response().body) for client in (one, two)]
+            # This worker waits for upstream, so a new connection is the other's.
+            answers = [json.loads(server.get("/?second").body)]
+            answers.insert(0, json.loads(one.read_response().body))
         assert [answer["thread"] for answer in answers] == ["tsrif", "dnoces"]
         for answer in answers:
             assert answer["upstream"] == f"{answer['pid']} at {answer['port']}"

@@ -59,7 +59,7 @@ def assert_error_page(answer, connection):
     assert answer.status == 500
     assert answer.header("content-type", "").startswith("text/plain")
     assert answer.header("content-length") == str(len(answer.body))
-    for secret in (b"Traceback", b"Error", b".py", b"secret"):
+    for secret in (b"Traceback", b"Exception", b"File", b".py", b"secret"):
         assert secret not in answer.body
     assert any(level >= logging.ERROR and exception is not None
                for level, _, exception in connection.log), connection.log

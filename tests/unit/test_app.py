@@ -76,7 +76,7 @@ def test_attribute(module):
 
 def test_dotted(module):
     module("pkg.__init__")
-    module("pkg.web", "class Site:\n    @staticmethod\n" + APP.format("    app").replace("\n    ", "\n        "))
+    module("pkg.web", "class Site:\n    @staticmethod\n    def app(e, s): return [b'']\n")
     assert load(parse("pkg.web:Site.app"))("environ", "start_response") == [b""]
 
 
@@ -116,8 +116,8 @@ def test_factory_needs_arguments(module):
 def test_factory_is_no_callable_or_makes_none(module):
     module("web", "make = 3\ndef none(): pass\n")
     assert "web:make is an int, not a factory" in failure("web:make()")[0]
-    assert (
-        failure("web:none()")[0]) == "what web:none() returned is a NoneType, which is not callable."
+    sentence, _ = failure("web:none()")
+    assert sentence == "what web:none() returned is a NoneType, which is not callable."
 
 
 def test_not_callable(module):
@@ -206,7 +206,8 @@ def test_the_traceback_is_the_application_s_alone(module):
     module("helper", "def f():\n    return 1 / 0\n")
     module("web", "import helper\nhelper.f()\n")
     sentence, trace = failure("web:app")
-    assert sentence == "Cannot serve web:app: importing it raised ZeroDivisionError: division by zero."
+    assert sentence == (
+        "Cannot serve web:app: importing it raised ZeroDivisionError: division by zero.")
     assert trace.startswith("Traceback (most recent call last):\n")
     assert "helper.py" in trace and "1 / 0" in trace
     assert "importlib" not in trace and app.__file__ not in trace
@@ -250,5 +251,5 @@ def test_prepare(tmp_path, monkeypatch):
 
 
 def test_prepare_without_a_directory(tmp_path):
-    with pytest.raises(BootError, match="Cannot change to the directory .*absent.*: No such file"):
+    with pytest.raises(BootError, match=r"Cannot change to the directory .*absent.*: No such file"):
         app.prepare(str(tmp_path / "absent"), ())

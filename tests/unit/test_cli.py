@@ -2,6 +2,7 @@ import sys
 
 import pytest
 
+import fastfork
 from fastfork import __version__, cli, config
 from fastfork.cli import main
 
@@ -46,7 +47,7 @@ def test_every_setting_has_its_flag(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["serve", "--help"])
     assert caught.value.code == 0
-    text = capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())
     for row in config.TABLE.values():
         assert row.positional or row.flag in text
     assert "(default: 64 KiB)" in text and "(default: 75 s)" in text
@@ -108,8 +109,8 @@ def test_other_systems(sentence, monkeypatch):
 
 
 def test_a_missing_core_is_said_in_one_sentence(sentence, monkeypatch):
+    for name in ("_core", "worker", "master"):
+        monkeypatch.delitem(sys.modules, f"fastfork.{name}", raising=False)
+        monkeypatch.delattr(fastfork, name, raising=False)
     monkeypatch.setitem(sys.modules, "fastfork._core", None)
-    monkeypatch.delitem(sys.modules, "fastfork.worker", raising=False)
-    monkeypatch.delitem(sys.modules, "fastfork.master", raising=False)
-    monkeypatch.delattr(sys.modules["fastfork"], "worker", raising=False)
     assert "The compiled core of fastfork cannot be loaded" in sentence("serve", "a:b")

@@ -146,10 +146,7 @@ def test_no_permission_for_a_port(monkeypatch):
 def test_no_permission_for_a_path(tmp_path):
     tmp_path.chmod(0o500)
     user = os.geteuid()
-    if user == 0:
-        os.chown(tmp_path, 65534, -1)
-        for parent in tmp_path.parents[:3]:
-            parent.chmod(0o711 | parent.stat().st_mode)
+    if user == 0:  # root may write anywhere
         os.seteuid(65534)
     try:
         sentence = sentence_of(f"unix:{tmp_path}/s")

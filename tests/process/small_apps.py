@@ -1,0 +1,62 @@
+"""Small applications for the process tests.  Several take the path of a named pipe as their
+query string and use it to say that they have started."""
+
+import json
+import os
+import sys
+import time
+
+
+def answer(start_response, text):
+    body = text.encode()
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def pid(environ, start_response):
+    return answer(start_response, str(os.getpid()))
+
+
+def process(environ, start_response):
+    """What this worker looks like from inside."""
+    facts = {
+        "pid": os.getpid(), "ppid": os.getppid(), "argv": sys.argv, "cwd": os.getcwd(),
+        "multiprocess": environ["wsgi.multiprocess"],
+    }  # fmt: skip
+    return answer(start_response, json.dumps(facts))
+
+
+def wait(environ, start_response):
+    """Wait until the gate is opened (tests/process/conftest.py)."""
+    if path := environ["QUERY_STRING"]:
+        with open(path) as gate:
+            gate.read()
+    return answer(start_response, str(os.getpid()))
+
+
+def _started(environ):
+    with open(environ["QUERY_STRING"]) as gate:
+        gate.read()
+
+
+def busy(environ, start_response):
+    """Stuck in Python code."""
+    _started(environ)
+    while True:
+        pass
+
+
+def busy_in_c(environ, start_response):
+    """Stuck in C code that neither gives up the GIL nor looks for signals."""
+    _started(environ)
+    sum(range(10**15))
+
+
+def asleep(environ, start_response):
+    _started(environ)
+    time.sleep(3600)
+
+
+def leave(environ, start_response):
+    """End the worker with the exit status in the query string."""
+    os._exit(int(environ["QUERY_STRING"]))

@@ -1,0 +1,167 @@
+"""The application behind the wire tests: one path for each behaviour."""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+from urllib.parse import parse_qs
+
+BLOCK = bytes(range(256)) * 64
+
+
+def content(size):
+    """`size` bytes in blocks, the same each time."""
+    for at in range(0, size, len(BLOCK)):
+        yield BLOCK[:size - at]
+
+
+class Noted:
+    """An iterable whose close() is told on wsgi.errors."""
+
+    def __init__(self, environ, chunks):
+        self.errors = environ["wsgi.errors"]
+        self.path = environ["PATH_INFO"]
+        self.chunks = chunks
+
+    def __iter__(self):
+        return iter(self.chunks)
+
+    def close(self):
+        self.errors.write(f"closed {self.path}\n")
+        self.errors.flush()
+
+
+def hello(environ, start_response, query):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"hello"]
+
+
+def show(environ, start_response, query):
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps({k: v for k, v in environ.items() if isinstance(v, str)}).encode()]
+
+
+def pid(environ, start_response, query):
+    start_response("200 OK", [])
+    return [b"%d" % os.getpid()]
+
+
+def upload(environ, start_response, query):
+    """Length and checksum of the body, and whether it lies in a file."""
+    stream, length, digest = environ["wsgi.input"], 0, hashlib.sha256()
+    while block := stream.read(65536):
+        length += len(block)
+        digest.update(block)
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps({"length": length, "sha256": digest.hexdigest(),
+                        "declared": environ.get("CONTENT_LENGTH"),
+                        "file": hasattr(stream, "fileno")}).encode()]
+
+
+def ignore(environ, start_response, query):
+    """Leaves its body unread."""
+    start_response("200 OK", [])
+    return [b"ignored"]
+
+
+def sized(environ, start_response, query):
+    size = int(query["n"])
+    start_response("200 OK", [("Content-Length", str(size))])
+    return Noted(environ, content(size))
+
+
+def streamed(environ, start_response, query):
+    start_response("200 OK", [])
+    return Noted(environ, content(int(query["n"])))
+
+
+def whole(environ, start_response, query):
+    start_response("200 OK", [])
+    return [b"".join(content(int(query["n"])))]
+
+
+def written(environ, start_response, query):
+    write = start_response("200 OK", [])
+    done = Noted(environ, [])
+    try:
+        for block in content(int(query["n"])):
+            write(block)
+    except BaseException:
+        done.close()
+        raise
+    return done
+
+
+def endless(environ, start_response, query):
+    def blocks():
+        while True:
+            yield BLOCK
+    start_response("200 OK", [])
+    return Noted(environ, blocks())
+
+
+def gate(environ, start_response, query):
+    """Sends `before`, waits until the FIFO is written to, sends what came out of it."""
+    def steps():
+        yield b"before"
+        with open(query["fifo"], "rb") as fifo:
+            yield fifo.read()
+    start_response("200 OK", [])
+    return Noted(environ, steps())
+
+
+def breaks(environ, start_response, query):
+    """Raises after some bytes; `length` is declared if given."""
+    def steps():
+        yield b"some bytes"
+        raise ValueError("secret")
+    headers = [("Content-Length", query["length"])] if "length" in query else []
+    start_response("200 OK", headers)
+    return Noted(environ, steps())
+
+
+def fails(environ, start_response, query):
+    raise ValueError("secret")
+
+
+def leaves(environ, start_response, query):
+    raise SystemExit(3)
+
+
+def file(environ, start_response, query):
+    """A file by wsgi.file_wrapper: `path`, and if given `read`, `seek`, `length`, `block`."""
+    opened = open(query["path"], "rb")  # noqa: SIM115 - the server closes it
+    if "read" in query:
+        opened.read(int(query["read"]))
+    if "seek" in query:
+        opened.seek(int(query["seek"]))
+    start_response("200 OK", [("Content-Length", query["length"])] if "length" in query else [])
+    return environ["wsgi.file_wrapper"](opened, int(query.get("block", 8192)))
+
+
+def memory_file(environ, start_response, query):
+    start_response("200 OK", [])
+    return environ["wsgi.file_wrapper"](io.BytesIO(b"".join(content(int(query["n"])))))
+
+
+def gzip_file(environ, start_response, query):
+    start_response("200 OK", [])
+    return environ["wsgi.file_wrapper"](gzip.GzipFile(query["path"]))
+
+
+PATHS = {
+    "/": hello, "/environ": show, "/pid": pid, "/upload": upload, "/ignore": ignore,
+    "/sized": sized, "/streamed": streamed, "/whole": whole, "/written": written,
+    "/endless": endless, "/gate": gate, "/breaks": breaks, "/fails": fails, "/leaves": leaves,
+    "/file": file, "/memory-file": memory_file, "/gzip-file": gzip_file,
+}
+
+
+def app(environ, start_response):
+    query = {k: v[0] for k, v in parse_qs(environ["QUERY_STRING"]).items()}
+    handler = PATHS.get(environ["PATH_INFO"])
+    if handler is None:
+        start_response("404 Not Found", [])
+        return [b"no such path"]
+    return handler(environ, start_response, query)

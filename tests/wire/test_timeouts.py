@@ -1,0 +1,245 @@
+"""Each timeout, alone: the others of that server never come."""
+
+import json
+import select
+
+import pytest
+from harness import wait_for
+from tools import (
+    NEVER,
+    PATIENT,
+    Settled,
+    content,
+    descriptors,
+    get,
+    post,
+    slow_client,
+    start,
+    wake,
+    worker_of,
+)
+
+SHORT = "300ms"
+
+
+def only(kind):
+    """Flags of a server that knows only one timeout."""
+    flag = {"keep": "--keep-alive="}.get(kind, f"--{kind}-timeout=")
+    return [f for f in PATIENT if not f.startswith(flag)] + [flag + SHORT]
+
+
+@pytest.fixture(scope="module")
+def servers():
+    """One server for each kind, started when first asked for."""
+    started = {}
+
+    def of(kind, *flags):
+        if kind not in started:
+            started[kind] = start(*only(kind), *flags)
+        return started[kind]
+
+    yield of
+    for server in started.values():
+        server.close()
+
+
+def quiet_for(client, seconds=0.1):
+    """Wait a moment, as a slow client does; False if the server said or did something."""
+    return not select.select([client.sock], [], [], seconds)[0]
+
+
+def assert_408_or_silence(raw):
+    assert raw == b"" or raw.startswith(b"HTTP/1.1 408 "), raw
+
+
+def test_only_one_of_them_is_short():
+    assert all(f.endswith(NEVER) for f in PATIENT)
+    assert sum(f.endswith(SHORT) for f in only("head")) == 1
+    assert sum(f.endswith(SHORT) for f in only("keep")) == 1
+
+
+def test_client_that_only_connects(servers):
+    """Browsers connect ahead: no answer, the connection goes."""
+    with servers("head").connect() as client:
+        assert client.at_eof()
+
+
+@pytest.mark.parametrize("raw", [b"G", b"GET / HTTP/1.1\r\nHost: x\r\n", b"\r\n"])
+def test_head_that_does_not_end(servers, raw):
+    with Settled(servers("head")), servers("head").connect() as client:
+        client.send(raw)
+        assert_408_or_silence(client.read_all())
+
+
+def test_head_that_drips(servers):
+    """A byte now and then does not extend the deadline of the whole head."""
+    with servers("head").connect() as client:
+        client.send(b"GET / HTTP/1.1\r\nA: ")
+        for _ in range(100):
+            if not quiet_for(client, 0.05):
+                break
+            client.send(b"a")
+        else:
+            raise AssertionError("still there after 5 s")
+        assert_408_or_silence(client.read_all())
+
+
+def test_second_head_that_does_not_end(servers):
+    """The head's time counts from its first byte, not from the connection's."""
+    with servers("head").connect() as client:
+        assert client.get("/").body == b"hello"
+        client.send(b"GET / HTTP/1.1\r\n")
+        assert_408_or_silence(client.read_all())
+
+
+def test_resting_connection_is_not_under_the_head_timeout(servers):
+    """keep_alive rules between requests."""
+    with servers("head").connect() as client:
+        assert client.get("/").body == b"hello"
+        assert quiet_for(client, 0.8)
+        assert client.get("/").body == b"hello"
+
+
+def test_body_is_not_under_the_head_timeout(servers):
+    with servers("head").connect() as client:
+        client.send(post("/upload", b"12345678")[:-4])
+        assert quiet_for(client, 0.8)
+        client.send(b"5678")
+        assert json.loads(client.read_response().body)["length"] == 8
+
+
+def test_connection_that_rests_too_long(servers):
+    """Closed in silence: a client may be about to send its next request."""
+    with Settled(servers("keep")), servers("keep").connect() as client:
+        assert client.get("/").body == b"hello"
+        assert client.read_all() == b""
+
+
+def test_each_request_renews_the_rest(servers):
+    with servers("keep").connect() as client:
+        for _ in range(8):
+            assert client.get("/").body == b"hello"
+            assert quiet_for(client, 0.1)
+        assert client.get("/").body == b"hello"
+
+
+@pytest.mark.parametrize("raw", [
+    post("/upload", b"12345678")[:-4],
+    post("/upload", b"12345678")[:-8],
+    post("/upload", b"5\r\nab", "Transfer-Encoding: chunked"),
+    post("/upload", b"5\r\nabcde\r\n0\r\n", "Transfer-Encoding: chunked"),
+    post("/upload", content(1_500_000))[:-1],
+])
+def test_body_that_stops(servers, raw):
+    with Settled(servers("body")), servers("body").connect() as client:
+        client.send(raw)
+        answer = client.read_response()
+        assert answer.status == 408
+        assert answer.header("connection") == "close"
+        assert client.at_eof()
+
+
+def test_body_that_drips_is_read(servers):
+    """Only a body of which nothing comes for so long is given up."""
+    with servers("body").connect() as client:
+        raw = post("/upload", b"12345678")
+        client.send(raw[:-8])
+        for byte in b"1234567":
+            client.send(bytes([byte]))
+            assert quiet_for(client, 0.1)
+        client.send(b"8")
+        assert json.loads(client.read_response().body)["length"] == 8
+
+
+def test_body_after_continue_that_never_comes(servers):
+    with servers("body").connect() as client:
+        client.send(post("/upload", b"", "Content-Length: 5", "Expect: 100-continue"))
+        assert client.read_response().status == 408
+        assert [status for status, _ in client.interim] == [100]
+        assert client.at_eof()
+
+
+@pytest.mark.parametrize("target", ["/whole?n=20000000", "/streamed?n=20000000"])
+def test_client_that_takes_nothing(servers, target):
+    """Dropped, and everything of it is freed."""
+    server = servers("write")
+    with Settled(server):
+        client = slow_client(server)
+        client.send(get(target))
+        client.read_head()
+        pid = worker_of(server)
+        wait_for(lambda: not client_is_open(server, client),
+                 message=lambda: f"{descriptors(pid)} descriptors")
+        assert len(client.read_all()) < 20_000_000
+        client.close()
+
+
+def client_is_open(server, client):
+    """True while the server holds a connection to this client, to be seen in /proc/net/tcp."""
+    port = client.sock.getsockname()[1]
+    remote = f"0100007F:{port:04X}"
+    local = f"0100007F:{server.port:04X}"
+    with open("/proc/net/tcp") as table:
+        for line in table:
+            words = line.split()
+            if words[1] == local and words[2] == remote:
+                return words[9] != "0"  # the inode is 0 once the process has closed it
+    return False
+
+
+def test_file_that_nobody_takes(servers, tmp_path):
+    path = tmp_path / "content"
+    path.write_bytes(content(20_000_000))
+    server = servers("write")
+    with Settled(server):
+        client = slow_client(server)
+        client.send(get(f"/file?path={path}"))
+        client.read_head()
+        wait_for(lambda: not client_is_open(server, client))
+        client.close()
+
+
+def test_handler_that_waits_for_a_client_that_takes_nothing():
+    """Past --output-spool the handler waits; the write timeout frees it."""
+    with start(*only("write"), "--output-memory=16KiB", "--output-spool=64KiB") as server, \
+            Settled(server):
+        client = slow_client(server)
+        client.send(get("/endless"))
+        client.read_head()
+        server.wait_stderr("closed /endless")
+        client.close()
+
+
+def test_client_that_takes_little_but_steadily_is_served(servers):
+    server = servers("write")
+    client = slow_client(server)
+    client.send(get("/whole?n=9000000"))
+    _, _, _, headers = client.read_head()
+    assert ("Content-Length", "9000000") in headers
+    got = b""
+    for _ in range(8):
+        select.select([], [], [], 0.1)
+        got += client.read_exactly(300_000)
+    wake(client)
+    got += client.read_exactly(9_000_000 - len(got))
+    assert got == content(9_000_000)
+    client.close()
+
+
+def test_refused_client_that_never_closes(servers):
+    """Lingering has an end."""
+    server = servers("linger")
+    with Settled(server), server.connect() as client:
+        client.send(b"\0")
+        assert client.read_response().status == 400
+        wait_for(lambda: not client_is_open(server, client))
+
+
+def test_refused_client_that_never_stops_sending(servers):
+    server = servers("linger")
+    with server.connect() as client:
+        client.send(b"\0")
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            while True:
+                client.send(b"x" * 1000)
+    assert server.get("/").body == b"hello"
