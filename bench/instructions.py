@@ -54,33 +54,36 @@ def total(file):
 
 
 def functions(file, inclusive):
-    """{function: instructions} as callgrind_annotate sees it."""
+    """{"function (object file)": instructions} as callgrind_annotate sees it.
+
+    It lists a function once for each source file that was inlined into it: by themselves these
+    parts add up, with what they call the largest is the whole.
+    """
     done = subprocess.run(
         ["callgrind_annotate", "--threshold=100", "--auto=no", "--show-percs=no",
          f"--inclusive={'yes' if inclusive else 'no'}", str(file)],
         capture_output=True, text=True, check=True)
+    join = max if inclusive else int.__add__
     counts = {}
     for count, name in re.findall(r"^ *([\d,]+) +(\S.*?:\S.*)$", done.stdout, re.M):
-        counts[name] = counts.get(name, 0) + int(count.replace(",", ""))
+        place, _, library = name.rstrip("]").partition(" [")
+        function = place.rpartition(":")[2] + (f" ({Path(library).name})" if library else "")
+        counts[function] = join(counts.get(function, 0), int(count.replace(",", "")))
     return counts
 
 
-def short(name):
-    """callgrind's "path/file.c:function [path/object.so]" without the folders."""
-    place, _, function = name.rpartition(" [")[0].partition(":") if " [" in name else ("", "", name)
-    source = Path(place).name
-    library = Path(name.rpartition("[")[2].rstrip("]")).name if " [" in name else ""
-    return f"{function} ({library or source})"
-
-
 def profile(first, second, n, length):
-    """The `length` dearest functions: [(instructions per request, name)], self and inclusive."""
+    """The `length` dearest functions: [(instructions per request, name)], self and inclusive.
+
+    Functions in which the whole request happens are left out of the inclusive list.
+    """
     lists = []
+    everything = (total(second) - total(first)) / n
     for inclusive in (False, True):
         before, after = functions(first, inclusive), functions(second, inclusive)
         difference = [((count - before.get(name, 0)) / n, name) for name, count in after.items()]
-        dearest = sorted(difference, reverse=True)[:length]
-        lists.append([(count, short(name)) for count, name in dearest])
+        lists.append([item for item in sorted(difference, reverse=True)
+                      if item[0] < 0.99 * everything][:length])
     return lists
 
 

@@ -214,6 +214,7 @@ cdef class Worker:
     cdef listener_t* listeners
     cdef int listener_count
     cdef fd_watch_t* watches
+    cdef bint watches_dead
     cdef bint accepting
     cdef int64_t accept_again       # ms: accepting pauses until then (0: it does not)
     cdef queue_t queues[7]

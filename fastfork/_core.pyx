@@ -22,4 +22,5 @@ include "core/send.pxi"         # to the socket, or to the outbox until the clie
 include "core/park.pxi"         # a handler that waits hands the loop on
 include "core/accesslog.pxi"    # a line per request
 include "core/queue.pxi"        # deadline queues
+include "core/text.pxi"         # characters, numbers, dates, addresses
 include "core/guard.pxi"        # the life-line: no worker outlives its master

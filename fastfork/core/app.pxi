@@ -98,13 +98,6 @@ cdef int respond_iterable(Worker w, Exchange ex, object result) except -1:
     return 0
 
 
-cdef inline int chunk_check(object chunk) except -1:
-    if not PyBytes_Check(chunk):
-        raise TypeError(
-            f"the application's iterable yielded {type(chunk).__name__}, not bytes (PEP 3333)")
-    return 0
-
-
 cdef bint respond_file(Worker w, Exchange ex, FileWrapper wrapper) except -1:
     """A file_wrapper that has a descriptor of a regular file goes out by sendfile, from its
     present position.  False: iterate it.  Its close() is called when the last byte is sent; the

@@ -17,6 +17,10 @@
 # one message to the next.
 
 
+cdef enum:
+    SPARE_CONNECTIONS = 1024    # records kept for the next connections
+
+
 # -- records -------------------------------------------------------------------------------
 
 cdef conn_t* conn_new(Worker w, int fd, listener_t* listener) except NULL:
@@ -41,14 +45,19 @@ cdef conn_t* conn_new(Worker w, int fd, listener_t* listener) except NULL:
     return c
 
 
-cdef int conn_free(Worker w, conn_t* c) except -1:
-    COUNT_CONNECTION(-1)
-    if w.spare_count < 1024:
-        w.spare_count += 1
-        c.next_ready = w.spare_conns
-        w.spare_conns = c
-    else:
-        PyMem_Free(c)
+cdef int conns_bury(Worker w) except -1:
+    """The batch is over: no event can point at the connections that were closed during it."""
+    cdef conn_t* c
+    while w.graveyard is not NULL:
+        c = w.graveyard
+        w.graveyard = c.next_ready
+        COUNT_CONNECTION(-1)
+        if w.spare_count < SPARE_CONNECTIONS:
+            w.spare_count += 1
+            c.next_ready = w.spare_conns
+            w.spare_conns = c
+        else:
+            PyMem_Free(c)
     return 0
 
 
@@ -79,8 +88,6 @@ cdef int conn_close(Worker w, conn_t* c) except -1:
     c.next_ready = w.graveyard
     w.graveyard = c
     w.connections -= 1
-    if not w.accepting:
-        accept_start(w)
     return 0
 
 

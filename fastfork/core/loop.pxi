@@ -21,8 +21,12 @@ cdef int loop_run(Worker w) except -1:
         elif w.done:
             return 0
         else:
-            bury(w)
+            conns_bury(w)
+            if w.watches_dead:
+                watches_bury(w)
             expire(w)
+            if not w.accepting:
+                accept_start(w)
             if (w.draining or w.stopping) and wind_down(w):
                 continue
             if w.parked and w.runnable:
@@ -103,22 +107,15 @@ cdef int expire(Worker w) except -1:
                 conn_failed(w, c, e)
     if w.accept_again and w.now >= w.accept_again:
         w.accept_again = 0
-        accept_start(w)
     if w.log_length and w.now >= w.log_flush_at:
         log_flush(w)
     return 0
 
 
-cdef int bury(Worker w) except -1:
-    """Connections closed during the batch: no event of it can point at them any more."""
-    cdef conn_t* c
-    cdef fd_watch_t** link
+cdef int watches_bury(Worker w) except -1:
+    """Descriptors that are watched no more: no event can point at their records now."""
+    cdef fd_watch_t** link = &w.watches
     cdef fd_watch_t* dead
-    while w.graveyard is not NULL:
-        c = w.graveyard
-        w.graveyard = c.next_ready
-        conn_free(w, c)
-    link = &w.watches
     while link[0] is not NULL:
         if link[0].dead:
             dead = link[0]
@@ -127,6 +124,7 @@ cdef int bury(Worker w) except -1:
             PyMem_Free(dead)
         else:
             link = &link[0].next
+    w.watches_dead = False
     return 0
 
 
@@ -293,7 +291,7 @@ cdef class Worker:
         finally:
             accept_stop(self)
             loop_cut(self)
-            bury(self)
+            conns_bury(self)
             log_flush(self)
             signals.close()
             self.carry = self.main = None
@@ -345,6 +343,7 @@ cdef class Worker:
             if watch.watch.fd == fd and not watch.dead:
                 epoll_ctl(self.epoll, EPOLL_CTL_DEL, fd, &event)
                 watch.dead = True       # freed at the end of the batch
+                self.watches_dead = True
             watch = watch.next
 
     def flush_access_log(self):
@@ -399,6 +398,6 @@ cdef class _SignalWake:
         if self.before != -2:
             signal.set_wakeup_fd(self.before)
         self.worker.unwatch(self.reader)
-        bury(self.worker)
+        watches_bury(self.worker)
         os.close(self.reader)
         os.close(self.writer)

@@ -24,7 +24,7 @@ cdef class MemoryConnection:
             self.conn.memory = NULL
             conn_close(self.worker, self.conn)
             if not self.worker.running:
-                bury(self.worker)
+                conns_bury(self.worker)
 
     cdef bytes _settle(self):
         """What was sent, and whether the connection is over."""
@@ -33,7 +33,7 @@ cdef class MemoryConnection:
         if self.conn is NULL or self.conn.state >= CONN_LINGER:
             self.closed = True
         if not self.worker.running:
-            bury(self.worker)
+            conns_bury(self.worker)
         return out
 
     def feed(self, bytes data not None):

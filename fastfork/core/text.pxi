@@ -1,0 +1,201 @@
+# Characters, numbers, names and dates as HTTP writes them.
+
+cdef const char* DAYS = "SunMonTueWedThuFriSat"
+cdef const char* MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
+cdef int64_t TOO_LARGE = 4 * 10 ** 18      # what digits() makes of a number beyond 64 bits
+
+
+cdef bint token_char(char ch) noexcept nogil:
+    """RFC 9110, 5.6.2"""
+    return (c'a' <= ch <= c'z' or c'A' <= ch <= c'Z' or c'0' <= ch <= c'9' or ch in
+            (c'!', c'#', c'$', c'%', c'&', c"'", c'*', c'+', c'-', c'.', c'^', c'_', c'`', c'|',
+             c'~'))
+
+
+cdef bint is_token(const char* p, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        if not token_char(p[i]):
+            return False
+    return n > 0
+
+
+cdef inline bint has_control(const char* p, Py_ssize_t n) noexcept:
+    """RFC 9110, 5.5: CR, LF and NUL could split the response; the other controls are invalid."""
+    cdef Py_ssize_t i
+    cdef unsigned char ch
+    for i in range(n):
+        ch = p[i]
+        if ch < 32 and ch != c'\t' or ch == 127:
+            return True
+    return False
+
+
+cdef const char* latin1(object text, Py_ssize_t* n, str what) except NULL:
+    """The bytes of a native string (PEP 3333, A Note on String Types)."""
+    if not PyUnicode_Check(text):
+        raise TypeError(f"{what} is not str but {type(text).__name__} (PEP 3333)")
+    if PyUnicode_KIND(text) != PyUnicode_1BYTE_KIND:
+        raise ValueError(f"{what} has characters outside latin-1 (PEP 3333): {text!r}")
+    n[0] = PyUnicode_GET_LENGTH(text)
+    return <const char*>PyUnicode_1BYTE_DATA(text)
+
+
+cdef int64_t digits(const char* p, Py_ssize_t n) noexcept:
+    """RFC 9110, 8.6: digits and nothing else.  -1: not so; TOO_LARGE: beyond 64 bits."""
+    cdef int64_t value = 0
+    cdef Py_ssize_t i
+    if n == 0:
+        return -1
+    for i in range(n):
+        if not c'0' <= p[i] <= c'9':
+            return -1
+        if value <= 10 ** 17:
+            value = value * 10 + (p[i] - c'0')
+        else:
+            return digits_all(p, n)
+    return value
+
+
+cdef int64_t digits_all(const char* p, Py_ssize_t n) noexcept:
+    """A very long number: is it one?  Zeros in front do not make it large."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        if not c'0' <= p[i] <= c'9':
+            return -1
+    for i in range(n):
+        if p[i] != c'0':
+            break
+    return digits(p + i, n - i) if n - i <= 18 else TOO_LARGE
+
+
+cdef int decimal_field(char* out, int64_t value) noexcept:
+    """"Content-Length: ...\\r\\n"; its length."""
+    cdef char reverse[24]
+    cdef int n = 0, i = 16
+    memcpy(out, b"Content-Length: ", 16)
+    while True:
+        reverse[n] = <char>(c'0' + value % 10)
+        n += 1
+        value //= 10
+        if value == 0:
+            break
+    while n:
+        n -= 1
+        out[i] = reverse[n]
+        i += 1
+    out[i] = c'\r'
+    out[i + 1] = c'\n'
+    return i + 2
+
+
+cdef inline int hex_value(char ch) noexcept:
+    if c'0' <= ch <= c'9':
+        return ch - c'0'
+    if c'a' <= ch <= c'f':
+        return ch - c'a' + 10
+    if c'A' <= ch <= c'F':
+        return ch - c'A' + 10
+    return -1
+
+
+cdef str percent_decoded(const char* p, Py_ssize_t n):
+    """RFC 3986, 2.1, as latin-1 (PEP 3333).  What is not an escape is left as it is."""
+    cdef char* out = buffer_new(n)
+    cdef Py_ssize_t i = 0, m = 0
+    try:
+        while i < n:
+            if p[i] == c'%' and i + 2 < n and hex_value(p[i + 1]) >= 0 and hex_value(p[i + 2]) >= 0:
+                out[m] = <char>(hex_value(p[i + 1]) * 16 + hex_value(p[i + 2]))
+                i += 3
+            else:
+                out[m] = p[i]
+                i += 1
+            m += 1
+        return PyUnicode_DecodeLatin1(out, m, NULL)
+    finally:
+        buffer_free(out)
+
+
+cdef bint host_valid(const char* p, Py_ssize_t n) noexcept:
+    """RFC 9112, 3.2 with RFC 3986, 3.2.2: uri-host [":" port]; empty is valid (it is what a
+    client sends whose target has no authority)."""
+    cdef Py_ssize_t i = 0
+    if n and p[0] == c'[':
+        i = 1
+        while i < n and p[i] != c']':
+            if not (c'0' <= p[i] <= c'9' or c'a' <= p[i] <= c'f' or c'A' <= p[i] <= c'F'
+                    or p[i] == c':' or p[i] == c'.' or p[i] == c'v'):
+                return False
+            i += 1
+        if i == n or i == 1:
+            return False
+        i += 1
+    else:
+        while i < n and p[i] != c':':
+            if not (c'a' <= p[i] <= c'z' or c'A' <= p[i] <= c'Z' or c'0' <= p[i] <= c'9'
+                    or p[i] in (c'.', c'-', c'_', c'~', c'%', c'!', c'$', c'&', c"'", c'(', c')',
+                                c'*', c'+', c';', c'=')):
+                return False
+            i += 1
+    if i == n:
+        return True
+    if p[i] != c':':
+        return False
+    i += 1
+    while i < n:
+        if not c'0' <= p[i] <= c'9':
+            return False
+        i += 1
+    return True
+
+
+cdef int conn_name_peer(conn_t* c) except -1:
+    """The peer's address and port as text, kept with the connection from its first request on."""
+    cdef char text[64]
+    cdef int family = (<sockaddr*>c.peer).sa_family
+    cdef object address = "", port = ""
+    text[0] = 0
+    if family == AF_INET:
+        inet_ntop(AF_INET, &(<sockaddr_in*>c.peer).sin_addr, text, sizeof(text))
+        port = str(ntohs((<sockaddr_in*>c.peer).sin_port))
+    elif family == AF_INET6:
+        inet_ntop(AF_INET6, &(<sockaddr_in6*>c.peer).sin6_addr, text, sizeof(text))
+        port = str(ntohs((<sockaddr_in6*>c.peer).sin6_port))
+    address = text.decode("ascii")
+    Py_INCREF(address)
+    Py_INCREF(port)
+    c.remote_addr = <PyObject*>address
+    c.remote_port = <PyObject*>port
+    return 0
+
+
+cdef str conn_peer(conn_t* c):
+    """For the error log."""
+    if c.remote_addr is NULL:
+        conn_name_peer(c)
+    cdef str address = <str><object>c.remote_addr
+    return f"{address}:{<object>c.remote_port}" if address else "unix peer"
+
+
+cdef int stamp_update(Worker w) except -1:
+    """Once a second: the Date field (RFC 9110, 5.6.7) and the access log's time."""
+    cdef timespec t
+    cdef tm utc, local
+    cdef long offset
+    clock_gettime(CLOCK_REALTIME_COARSE, &t)
+    gmtime_r(<long*>&t.tv_sec, &utc)
+    w.stamp_length = snprintf(
+        w.stamp, sizeof(w.stamp), "Date: %.3s, %02d %.3s %04d %02d:%02d:%02d GMT\r\n",
+        DAYS + 3 * utc.tm_wday, utc.tm_mday, MONTHS + 3 * utc.tm_mon, utc.tm_year + 1900,
+        utc.tm_hour, utc.tm_min, utc.tm_sec)
+    w.stamp_until = w.now + 1000 - t.tv_nsec // 1000000
+    if w.log_fd >= 0:
+        localtime_r(<long*>&t.tv_sec, &local)
+        offset = local.tm_gmtoff // 60
+        w.log_stamp_length = snprintf(
+            w.log_stamp, sizeof(w.log_stamp), "[%02d/%.3s/%04d:%02d:%02d:%02d %c%02ld%02ld]",
+            local.tm_mday, MONTHS + 3 * local.tm_mon, local.tm_year + 1900,
+            local.tm_hour, local.tm_min, local.tm_sec, c'-' if offset < 0 else c'+',
+            abs(offset) // 60, abs(offset) % 60)
+    return 0

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Run the suite on the newest CPython of this machine other than the given one, in .venvs/.
+# Says so and succeeds if there is none.
+set -eu
+given=$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+for version in 3.14 3.13 3.12; do
+    [ "$version" = "$given" ] && continue
+    for python in "python$version" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python; do
+        "$python" -c 'import venv, ensurepip' 2>/dev/null || continue
+        venv=.venvs/$version
+        [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+        "$venv/bin/pip" install --quiet --disable-pip-version-check \
+            'setuptools>=77' 'cython>=3.1' 'greenlet>=3.2'
+        "$venv/bin/pip" install --quiet --disable-pip-version-check \
+            --no-build-isolation -e '.[test]'
+        echo "on $("$venv/bin/python" -V):"
+        exec "$venv/bin/pytest" tests/unit tests/core tests/wire tests/process
+    done
+done
+echo "no interpreter newer than $given here"
