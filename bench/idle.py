@@ -24,6 +24,7 @@ DEFAULT = ("fastfork", "bjoern", "granian", "gunicorn-gevent", "fastwsgi")
 PER_ADDRESS = 10_000  # connections from one source address: ephemeral ports are about 28,000
 NEWCOMERS = 100
 SAMPLE = 100
+OPENING = 120.0  # seconds that opening all connections may take
 
 
 def raise_file_limit(needed):
@@ -81,7 +82,10 @@ def measure(contender, connections):
                 client.ask(servers.MINIMAL, 1000)
             before_ms = newcomer_latency(server.port)
             before = settled_pss(pids)
+            end = time.monotonic() + OPENING
             for n in range(connections):
+                if time.monotonic() > end:
+                    raise RuntimeError(f"only {n} connections within {OPENING:.0f} s")
                 source = f"127.0.0.{1 + n // PER_ADDRESS}"
                 client = servers.Client(server.port, source=source)
                 clients.append(client)

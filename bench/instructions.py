@@ -23,7 +23,7 @@ DEFAULT = ("fastfork", "bjoern", "fastwsgi")
 REQUESTS = {"minimal": servers.MINIMAL, "twelve": servers.TWELVE}
 
 
-def run(contender, request, count, folder):
+def run(contender, variants, count, folder):
     """The callgrind output file of the worker after `count` requests."""
     folder.mkdir()
     valgrind = shutil.which("valgrind")
@@ -36,9 +36,9 @@ def run(contender, request, count, folder):
         servers.Server(contender, prefix=prefix, patience=120.0, env=env) as server,
         servers.Client(server.port, timeout=120.0) as client,
     ):
-        client.ask(request)
+        client.ask(variants)
         worker = server.worker(client)
-        client.ask(request, count)
+        client.ask(variants, count)
     file = folder / str(worker)
     if not file.exists():
         raise RuntimeError("the worker left no count")
@@ -90,10 +90,10 @@ def profile(first, second, n, length):
 def measure(contender, options):
     """One row: instructions per request for each kind of request."""
     row = {"version": contender.version()}
-    for kind, request in REQUESTS.items():
+    for kind, variants in REQUESTS.items():
         with tempfile.TemporaryDirectory(prefix="instructions") as folder:
-            first = run(contender, request, options.n1, Path(folder, "first"))
-            second = run(contender, request, options.n2, Path(folder, "second"))
+            first = run(contender, variants, options.n1, Path(folder, "first"))
+            second = run(contender, variants, options.n2, Path(folder, "second"))
             n = options.n2 - options.n1
             row[kind] = round((total(second) - total(first)) / n)
             if options.profile:

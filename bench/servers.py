@@ -6,6 +6,7 @@ requests; where a flag is needed for that, the reason stands beside it.
 
 import contextlib
 import ctypes
+import itertools
 import os
 import shutil
 import signal
@@ -26,8 +27,10 @@ PYTHON = os.environ.get("BENCH_PYTHON", str(HERE / ".venv/bin/python"))
 HOST = "127.0.0.1"
 APP = "apps:hello"
 
-MINIMAL = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
-TWELVE = (
+# A request is a list of variants, sent in turn: the same header fields have other values from
+# one request to the next where they have in real traffic (many clients, one server).
+MINIMAL = [b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"]
+TWELVE = [
     b"GET /v2.1/servers/detail?limit=50&status=ACTIVE HTTP/1.1\r\n"
     b"Host: compute.example.com:8774\r\n"
     b"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n"
@@ -35,14 +38,15 @@ TWELVE = (
     b"Accept-Language: en-GB,en;q=0.7,de;q=0.3\r\n"
     b"Accept-Encoding: gzip, deflate, br, zstd\r\n"
     b"Connection: keep-alive\r\n"
-    b"Referer: http://compute.example.com:8774/v2.1/servers\r\n"
-    b"Cookie: session=8c1f6f1b2a7d4e0f9b3c5d7e1a2b4c6d; theme=dark\r\n"
+    b"Referer: http://compute.example.com:8774/v2.1/servers/%d\r\n"
+    b"Cookie: session=8c1f6f1b2a7d4e0f9b3c5d7e1a2b4c6%d; theme=dark\r\n"
     b"Cache-Control: max-age=0\r\n"
-    b"X-Request-Id: req-5a1d9a3e-6c1b-4f0e-9d58-2f6a0c7be911\r\n"
-    b"X-Forwarded-For: 203.0.113.7\r\n"
+    b"X-Request-Id: req-5a1d9a3e-6c1b-4f0e-9d58-2f6a0c7be91%d\r\n"
+    b"X-Forwarded-For: 203.0.113.%d\r\n"
     b"X-Forwarded-Proto: https\r\n"
-    b"\r\n"
-)
+    b"\r\n" % (n, n, n, n)
+    for n in range(8)
+]
 
 
 class Absent(Exception):
@@ -255,9 +259,9 @@ class Client:
             raise
         self.port = self.sock.getsockname()[1]
 
-    def ask(self, request, times=1):
-        """Send `request`, read the whole answer and check it; `times` times, one by one."""
-        for _ in range(times):
+    def ask(self, variants, times=1):
+        """Send a request, read the whole answer and check it; `times` times, one by one."""
+        for request in itertools.islice(itertools.cycle(variants), times):
             self.sock.sendall(request)
             self.check()
 

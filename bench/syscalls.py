@@ -81,11 +81,9 @@ class Strace:
         self.messages.close()
 
 
-def ask_all(clients, request, count):
+def ask_all(clients, count):
     """`count` requests in all, over all clients at the same time; every answer is checked."""
-    if len(clients) == 1:
-        clients[0].ask(request, count)
-        return
+    request = servers.MINIMAL[0]
     poll = select.epoll()
     by_fd = {c.sock.fileno(): c for c in clients}
     try:
@@ -115,9 +113,9 @@ def measure(contender, connections, requests):
     with servers.Server(contender) as server:
         clients = [servers.Client(server.port) for _ in range(connections)]
         try:
-            ask_all(clients, servers.MINIMAL, 20 * connections)
+            ask_all(clients, 20 * connections)
             with Strace(procfs.tree(server.process.pid)) as strace:
-                ask_all(clients, servers.MINIMAL, requests)
+                ask_all(clients, requests)
         finally:
             for client in clients:
                 client.close()

@@ -98,7 +98,7 @@ def main():
     names = table.choose(options.only, DEFAULT)
     headers = []
     if options.headers == "twelve":
-        lines = servers.TWELVE.decode().split("\r\n")[1:-2]
+        lines = servers.TWELVE[0].decode().split("\r\n")[1:-2]
         headers = [line for line in lines if not line.startswith("Connection:")]
     rows, rounds = {}, {name: [] for name in names}
     with ExitStack() as stack:

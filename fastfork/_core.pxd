@@ -97,6 +97,7 @@ cdef class FieldName:               # what is known of one spelling of a field n
     cdef str key                    # its environ key
     cdef int kind                   # FIELD_*: plain, or one the server itself must read
     cdef uint32_t serial            # head in which it was last seen: finds repetitions
+    cdef bint transient             # not remembered: only the environ can tell a repetition
     cdef bytes last                 # the value it had last, and that value decoded:
     cdef str last_text              # most clients repeat themselves
 
@@ -106,13 +107,15 @@ cdef class Head:                    # one per worker: the parser's protocol obje
     cdef int parser_state           # PARSER_*: may it be fed, may its refusal be believed
     cdef Window window
     cdef dict names                 # spelling (bytes) -> FieldName, bounded
-    cdef dict keys                  # environ key -> FieldName: all spellings share it
+    cdef dict keys                  # (environ key, kind) -> FieldName: all spellings share it
+    cdef PyObject* hand_name[256]   # the spellings in daily use (bytes, owned) ...
+    cdef PyObject* hand_field[256]  # ... and their FieldNames (borrowed from names)
     cdef uint32_t serial
     # what the callbacks and the request line left:
     cdef dict environ
     cdef str method
     cdef str authority              # of a target in absolute form; takes the place of Host
-    cdef bint completed             # on_headers_complete came
+    cdef uint32_t lines             # of the head, the request line included
     cdef uint32_t fields
     cdef uint32_t max_fields
     cdef int minor                  # HTTP/1.minor
@@ -125,11 +128,19 @@ cdef class Head:                    # one per worker: the parser's protocol obje
     cdef int status                 # not 0: refuse with this status ...
     cdef object reason              # ... for this reason
     cdef int renew(self) except -1
+    cdef FieldName find(self, bytes name)
     cdef FieldName learn(self, bytes name)
     cdef str special(self, FieldName f, str text, bint repeated)
     cdef int refuse(self, int status, str reason) except -1
     cdef int connection(self, const char* p, Py_ssize_t n) except -1
     cdef int coding(self, str text) except -1
+
+
+cdef struct line_t:                 # a response field and its line, as it was written the last time
+    PyObject* name                  # str (owned)
+    PyObject* value                 # str (owned)
+    uint8_t length
+    char text[111]
 
 
 # -- one request and its response ----------------------------------------------------------
@@ -210,6 +221,7 @@ cdef class Worker:
     cdef void* events
     cdef int batch_next, batch_count
     cdef int64_t now                # ms, CLOCK_MONOTONIC_COARSE, read once per batch and handler
+    cdef int64_t heard              # ms: what had come in by then has been dispatched
     cdef char* buffer               # everything is received here
     cdef listener_t* listeners
     cdef int listener_count
@@ -227,7 +239,9 @@ cdef class Worker:
     cdef int handlers, max_handlers
     cdef Head head
     cdef dict memory_template
-    cdef list pool                  # Exchanges for the next requests
+    cdef PyObject* pool[64]         # Exchanges (owned) for the next requests
+    cdef int pool_count
+    cdef line_t lines[64]           # response fields written before (see response.pxi)
     # state of the run
     cdef bint running, draining, stopping, done
     cdef int64_t drain_until

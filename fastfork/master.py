@@ -58,7 +58,10 @@ class Service:
 
     def unbind(self) -> None:
         for listener in self.listeners:
-            listener.remove()
+            try:
+                listener.remove()
+            except OSError as error:
+                logger.warning("Cannot remove %s: %s.", listener.address, error.strerror)
             listener.close()
         self.listeners = []
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 from typing import cast
@@ -47,6 +48,7 @@ def run(plan: Plan) -> int:
     """Be a worker.  Returns its exit status; the caller leaves through sys.exit."""
     _core.guard(plan.lifeline, ORPHAN_KILL)
     _reset_signals()
+    os.register_at_fork(after_in_child=lambda: _become_stranger(plan.listeners))
     signal.pthread_sigmask(signal.SIG_SETMASK, plan.signal_mask)
     try:
         core = _boot(plan)
@@ -102,8 +104,18 @@ def _open_access_log(path: str | None) -> int:
 
 
 # -- signals -----------------------------------------------------------------------------
-def _ignore(number: int, frame: FrameType | None) -> None:
-    """Unlike SIG_IGN this does not pass to programs that the application starts."""
+class _Handler:
+    """A handler of ours, to be told from the application's."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self.act = act
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.act()
+
+
+# Unlike SIG_IGN this does not pass to programs that the application starts.
+_ignore = _Handler(lambda: None)
 
 
 def _reset_signals() -> None:
@@ -120,14 +132,25 @@ def _install_signals(core: _core.Worker, graceful_timeout: float) -> None:
     """Take over from whatever the application left.  Handlers of its own for signals that mean
     nothing to us (SIGUSR2 for a status report, say) stay."""
     drain = graceful_timeout - min(EXIT_SHARE * graceful_timeout, EXIT_LONGEST)
-    signal.signal(signal.SIGTERM, lambda number, frame: core.drain(drain))
-    signal.signal(signal.SIGQUIT, lambda number, frame: core.stop())
+    signal.signal(signal.SIGTERM, _Handler(lambda: core.drain(drain)))
+    signal.signal(signal.SIGQUIT, _Handler(core.stop))
     signal.signal(signal.SIGINT, _ignore)
     for number in NEEDLESS:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _ignore)
     # whatever the import did to the mask, these must reach us
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGQUIT})
+
+
+def _become_stranger(listeners: tuple[Listener, ...]) -> None:
+    """In a process that the application forks (multiprocessing does): it is no worker.  Signals
+    end it as they end any process, and it does not keep our port in use."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, *NEEDLESS):
+        if isinstance(signal.getsignal(number), _Handler):
+            signal.signal(number, signal.SIG_DFL)
+    for listener in listeners:
+        listener.close()
 
 
 def _watch_lifeline(core: _core.Worker, lifeline: int) -> None:

@@ -195,7 +195,6 @@ cdef extern from "<unistd.h>" nogil:
     int64_t lseek(int fd, int64_t offset, int whence)
 
 cdef extern from "<string.h>" nogil:
-    void* memmem(const void* haystack, size_t n, const void* needle, size_t m)
     int strncasecmp "strncasecmp"(const char* a, const char* b, size_t n)
 
 cdef extern from "<strings.h>" nogil:

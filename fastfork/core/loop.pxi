@@ -78,6 +78,8 @@ cdef int loop_wait(Worker w) except -1:
             raise OSError(error, "epoll_wait: " + os.strerror(error))
         n = 0
         signals_run(w)
+    if n < EVENTS:
+        w.heard = w.now
     w.batch_next = 0
     w.batch_count = n
     return 0
@@ -99,7 +101,9 @@ cdef int expire(Worker w) except -1:
     for kind in range(1, QUEUES):
         while True:
             c = w.queues[kind].first
-            if c is NULL or c.deadline > w.now:
+            # Judged by when the sockets were last looked at: what came in while a handler kept
+            # the loop busy is read first.
+            if c is NULL or c.deadline > w.heard:
                 break
             try:
                 conn_timeout(w, c)
@@ -213,7 +217,6 @@ cdef class Worker:
         self.queues[QUEUE_WRITE].span = milliseconds(settings.write_timeout)
         self.queues[QUEUE_LINGER].span = milliseconds(settings.linger_timeout)
         self.head = Head(settings.max_fields)
-        self.pool = []
         self.spares = []
         self.runnable = collections.deque()
         self.base_context = contextvars.copy_context()
@@ -242,14 +245,16 @@ cdef class Worker:
         cdef int i
         cdef fd_watch_t* watch
         cdef conn_t* c
-        cdef Exchange ex
         # Cycles that only the collector would find: parser and protocol, exchange and its bound
         # methods.
         if self.head is not None:
             self.head.parser = self.head.feed = None
-        if self.pool is not None:
-            for ex in self.pool:
-                ex.start_response_ = ex.write_ = None
+        while self.pool_count:
+            self.pool_count -= 1
+            exchange_free(<Exchange>self.pool[self.pool_count])
+        for i in range(LINES):
+            Py_XDECREF(self.lines[i].name)
+            Py_XDECREF(self.lines[i].value)
         while self.watches is not NULL:
             watch = self.watches
             self.watches = watch.next

@@ -30,6 +30,7 @@ cdef enum:
 cdef enum:
     NAMES_KNOWN = 1024          # spellings of field names remembered per worker
     NAME_LONGEST = 64           # longer ones are not
+    NAMES_AT_HAND = 256         # of them, found without hashing; a power of two
     VALUE_LONGEST = 256         # values longer than this are not compared with the last one
     EMPTY_LINES = 16            # ignored before a request
 
@@ -102,22 +103,47 @@ cdef class Head:
         self.parser_state = PARSER_FRESH
         return 0
 
+    cdef FieldName find(self, bytes name):
+        """What is known of the field.  Spellings in daily use are at hand: the slot follows from
+        the length and three characters, and one comparison says whether it is the right one."""
+        cdef const char* p = PyBytes_AS_STRING(name)
+        cdef Py_ssize_t n = PyBytes_GET_SIZE(name)
+        cdef unsigned int slot = (<unsigned int>n * 31 + <unsigned char>p[0] * 7
+                                  + <unsigned char>p[n // 2] * 3
+                                  + <unsigned char>p[n - 1] * 17) % NAMES_AT_HAND
+        cdef PyObject* there = self.hand_name[slot]
+        cdef PyObject* found
+        if (there is not NULL and n == PyBytes_GET_SIZE(<object>there)
+                and memcmp(p, PyBytes_AS_STRING(<object>there), n) == 0):
+            return <FieldName>self.hand_field[slot]
+        found = PyDict_GetItem(self.names, name)
+        if found is NULL:
+            return self.learn(name)
+        Py_INCREF(name)
+        Py_XDECREF(there)
+        self.hand_name[slot] = <PyObject*>name
+        self.hand_field[slot] = found           # kept alive by `names`, which only grows
+        return <FieldName>found
+
     cdef FieldName learn(self, bytes name):
-        cdef FieldName f = field_name(name), known
+        """A spelling that was not seen before.  Beyond the bounds nothing is remembered: such a
+        name is looked at anew each time."""
+        cdef FieldName f = field_name(name)
         cdef tuple same = (f.key, f.kind)
-        f = self.keys.setdefault(same, f)
+        f = self.keys.get(same, f)
         if len(self.names) < NAMES_KNOWN and len(name) <= NAME_LONGEST:
-            self.names[name] = f
-        elif len(self.keys) > 2 * NAMES_KNOWN:
-            # Somebody sends names nobody has seen.  The known spellings keep their entries.
-            self.keys = {same: f}
-            for known in self.names.values():
-                self.keys[known.key, known.kind] = known
+            self.names[name] = self.keys[same] = f
+        elif same not in self.keys:
+            f.transient = True
         return f
 
+    def __dealloc__(self):
+        cdef int slot
+        for slot in range(NAMES_AT_HAND):
+            Py_XDECREF(self.hand_name[slot])
+
     def on_header(self, bytes name, bytes value):
-        cdef PyObject* known = PyDict_GetItem(self.names, name)
-        cdef FieldName f = <FieldName>known if known is not NULL else self.learn(name)
+        cdef FieldName f = self.find(name)
         cdef str text
         cdef Py_ssize_t n = PyBytes_GET_SIZE(value)
         cdef const char* p = PyBytes_AS_STRING(value)
@@ -137,7 +163,8 @@ cdef class Head:
             if n <= VALUE_LONGEST:
                 f.last = value
                 f.last_text = text
-        repeated = f.serial == self.serial
+        repeated = f.serial == self.serial or (
+            f.transient and PyDict_Contains(self.environ, f.key))
         f.serial = self.serial
         if f.kind != FIELD_PLAIN:
             text = self.special(f, text, repeated)
@@ -147,9 +174,6 @@ cdef class Head:
             # RFC 9110, 5.3: the combined value of a repeated field.
             text = <str>PyDict_GetItem(self.environ, f.key) + ", " + text
         PyDict_SetItem(self.environ, f.key, text)
-
-    def on_headers_complete(self):
-        self.completed = True
 
     cdef str special(self, FieldName f, str text, bint repeated):
         """A field that means something to the server.  None: it is not for the application."""
@@ -254,25 +278,42 @@ cdef int head_take(Worker w, conn_t* c, const char* data, size_t n, size_t* used
     if n == 0:
         return HEAD_PARTIAL
     start = c.scanned - 3 if c.scanned > 3 else 0
-    end = <const char*>memmem(p + start, n - start, b"\r\n\r\n", 4)
+    end = head_end(p, n, start, &h.lines)
     if end is NULL:
         c.scanned = <uint32_t>n
         return head_hopeless(w, h, p, n)
     c.scanned = 0
     c.empty_lines = 0
-    length = end - p + 4
+    length = end - p
     if length > w.max_head:
         return head_too_long(w, h, p, n)
     used[0] += length
     if h.parser_state == PARSER_STALE:
         h.renew()
     while True:
-        status = head_read(w, c, h, p, length)
+        status = head_read(w, c, h, p, length, start > 0)
         if status != HEAD_PARTIAL:
             return status
         # The parser refused, but it was not fresh.  One parser serves everybody: only a fresh
         # one may refuse.
         h.renew()
+
+
+cdef const char* head_end(const char* p, size_t n, size_t start, uint32_t* lines) noexcept:
+    """Where the head that begins at `p` ends: behind the first empty line at or after `start`;
+    counts the lines before it.  From line to line, because memchr is many bytes at a time and
+    memmem is not."""
+    cdef const char* eol
+    lines[0] = 0
+    while True:
+        lines[0] += 1
+        eol = <const char*>memchr(p + start, c'\n', n - start)
+        if eol is NULL:
+            return NULL
+        start = eol + 1 - p
+        if (start + 2 <= n and eol[1] == c'\r' and eol[2] == c'\n' and eol > p
+                and (eol - 1)[0] == c'\r'):
+            return eol + 3
 
 
 cdef int head_hopeless(Worker w, Head h, const char* p, size_t n) except -1:
@@ -366,7 +407,8 @@ cdef inline str method_name(const char* p, Py_ssize_t n):
     return PyUnicode_DecodeLatin1(p, n, NULL)
 
 
-cdef int head_read(Worker w, conn_t* c, Head h, const char* p, size_t length) except -1:
+cdef int head_read(Worker w, conn_t* c, Head h, const char* p, size_t length,
+                   bint continued) except -1:
     """Read a complete head.  HEAD_PARTIAL here means: do it again with a fresh parser."""
     cdef const char* target
     cdef const char* target_end
@@ -378,7 +420,7 @@ cdef int head_read(Worker w, conn_t* c, Head h, const char* p, size_t length) ex
         return 501
     h.serial += 1
     h.fields = 0
-    h.host = h.close = h.keep_alive = h.expect = h.coded = h.chunked = h.completed = False
+    h.host = h.close = h.keep_alive = h.expect = h.coded = h.chunked = False
     h.length = -1
     h.authority = None
     h.environ = PyDict_Copy(<dict>c.listener.template)
@@ -407,13 +449,14 @@ cdef int head_read(Worker w, conn_t* c, Head h, const char* p, size_t length) ex
             raise                       # a defect of ours, not the client's
         h.reason = str(e) or type(e).__name__
         return 400
-    h.parser_state = PARSER_CLEAN
-    if h.length > 0 or h.coded or h.close or (h.minor == 0 and not h.keep_alive):
-        h.parser_state = PARSER_STALE   # it waits for a body, or for nothing at all
-    if not h.completed:
+    if h.fields + 1 != h.lines and not continued:
+        # Every line but the first is a field, or the parser and we do not read the same head.
         h.parser_state = PARSER_STALE
         h.reason = "the head does not end where it should"
         return 400
+    h.parser_state = PARSER_CLEAN
+    if h.length > 0 or h.coded or h.close or (h.minor == 0 and not h.keep_alive):
+        h.parser_state = PARSER_STALE   # it waits for a body, or for nothing at all
     return head_check(w, h)
 
 

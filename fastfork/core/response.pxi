@@ -10,7 +10,8 @@
 cdef enum:
     HEAD_SMALL = 4096           # a head buffer larger than this is not kept for the next request
     SMALL_BODY = 2048           # up to here the body is copied behind the head: one plain send
-    POOL_LARGEST = 64
+    POOL_LARGEST = 64           # Exchanges kept for the next requests
+    LINES = 64                  # response fields remembered; a power of two
 
 REASONS = {
     400: b"Bad Request", 408: b"Request Timeout", 413: b"Content Too Large",
@@ -78,13 +79,14 @@ cdef class Exchange:
 
 cdef Exchange exchange_take(Worker w, conn_t* c):
     cdef Exchange ex
-    if PyList_GET_SIZE(w.pool):
-        ex = w.pool.pop()
+    if w.pool_count:
+        w.pool_count -= 1
+        ex = <Exchange>w.pool[w.pool_count]     # its reference goes to the connection
     else:
         ex = Exchange.__new__(Exchange)
+        Py_INCREF(ex)
     ex.worker = w                       # not while in the pool: that would be a cycle
     ex.conn = c
-    Py_INCREF(ex)
     c.exchange = <PyObject*>ex
     ex.started = ex.head_begun = ex.head_sent = ex.finished = False
     ex.aborted = ex.refused = ex.excess_told = False
@@ -143,10 +145,17 @@ cdef int exchange_release(Worker w, Exchange ex) except -1:
     # An application that kept start_response or write keeps this exchange; it must not come to
     # another request.
     if (Py_REFCNT(<PyObject*>ex.start_response_) == 1 and Py_REFCNT(<PyObject*>ex.write_) == 1
-            and PyList_GET_SIZE(w.pool) < POOL_LARGEST):
-        w.pool.append(ex)
+            and w.pool_count < POOL_LARGEST):
+        w.pool[w.pool_count] = <PyObject*>ex        # the connection's reference
+        w.pool_count += 1
     else:
-        ex.start_response_ = ex.write_ = None       # the cycle
+        exchange_free(ex)
+    return 0
+
+
+cdef int exchange_free(Exchange ex) except -1:
+    """Give up the reference that the pool or the connection held."""
+    ex.start_response_ = ex.write_ = None           # the cycle
     Py_DECREF(ex)
     return 0
 
@@ -201,6 +210,14 @@ cdef int head_status(Exchange ex, object status) except -1:
 
 
 cdef int head_field(Exchange ex, object name, object value) except -1:
+    """Check and write one field.  Most applications send the same few string objects again and
+    again: a pair that was written before is found by its addresses."""
+    cdef line_t* line = &ex.worker.lines[
+        ((<size_t><PyObject*>name >> 4) ^ (<size_t><PyObject*>value >> 5)) % LINES]
+    if line.name == <PyObject*>name and line.value == <PyObject*>value:
+        head_room(ex, line.length)
+        head_put(ex, line.text, line.length)
+        return 0
     cdef Py_ssize_t n, m
     cdef const char* p = latin1(name, &n, "a field name")
     cdef const char* v = latin1(value, &m, "a field value")
@@ -208,25 +225,43 @@ cdef int head_field(Exchange ex, object name, object value) except -1:
         raise ValueError(f"not a field name: {name!r}")
     if has_control(v, m):
         raise ValueError(f"a control character in the value of {name}: {value!r}")
-    if not head_special(ex, p, n, v, m, name):
+    cdef int special = head_special(ex, p, n, v, m, name)
+    if special == FIELD_OURS:
         return 0
     head_room(ex, n + m + 4)
     head_put(ex, p, n)
     head_put(ex, b": ", 2)
     head_put(ex, v, m)
     head_put(ex, b"\r\n", 2)
+    if special == FIELD_ORDINARY and n + m + 4 <= <Py_ssize_t>sizeof(line.text):
+        # The references keep the addresses from meaning anything else.
+        Py_INCREF(name)
+        Py_INCREF(value)
+        Py_XDECREF(line.name)
+        Py_XDECREF(line.value)
+        line.name = <PyObject*>name
+        line.value = <PyObject*>value
+        line.length = <uint8_t>(n + m + 4)
+        memcpy(line.text, ex.head + ex.head_length - line.length, line.length)
     return 0
 
 
-cdef bint head_special(Exchange ex, const char* p, Py_ssize_t n, const char* v, Py_ssize_t m,
-                       object name) except -1:
-    """Fields that are the server's business too.  False: it will be written elsewhere, or not
-    at all."""
+cdef enum:
+    FIELD_ORDINARY = 1
+    FIELD_NOTED = 2             # to be written, and it means something
+    FIELD_OURS = 3              # it will be written elsewhere, or not at all
+
+
+cdef int head_special(Exchange ex, const char* p, Py_ssize_t n, const char* v, Py_ssize_t m,
+                      object name) except -1:
+    """Fields that are the server's business too."""
     cdef char first = p[0] | 32
     if first == c'd' and n == 4 and strncasecmp(p, "date", 4) == 0:
         ex.has_date = True
+        return FIELD_NOTED
     elif first == c's' and n == 6 and strncasecmp(p, "server", 6) == 0:
         ex.has_server = True
+        return FIELD_NOTED
     elif first == c'c':
         if n == 14 and strncasecmp(p, "content-length", 14) == 0:
             if ex.declared >= 0:
@@ -234,13 +269,13 @@ cdef bint head_special(Exchange ex, const char* p, Py_ssize_t n, const char* v, 
             ex.declared = digits(v, m)
             if ex.declared < 0 or ex.declared == TOO_LARGE:
                 raise ValueError(f"not a length: {v[:m]!r}")
-            return False
+            return FIELD_OURS
         if n == 10 and strncasecmp(p, "connection", 10) == 0:
             # It is ours to say; that the application wants the connection closed is heard.
             options = [o.strip().lower() for o in v[:m].decode("latin-1").split(",")]
             if "close" in options:
                 ex.app_close = True
-            return False
+            return FIELD_OURS
     elif ((n == 10 and strncasecmp(p, "keep-alive", 10) == 0)
           or (n == 17 and strncasecmp(p, "transfer-encoding", 17) == 0)
           or (n == 2 and strncasecmp(p, "te", 2) == 0)
@@ -250,7 +285,7 @@ cdef bint head_special(Exchange ex, const char* p, Py_ssize_t n, const char* v, 
           or (n == 18 and strncasecmp(p, "proxy-authenticate", 18) == 0)
           or (n == 19 and strncasecmp(p, "proxy-authorization", 19) == 0)):
         raise ValueError(f"{name} is a hop-by-hop field: not the application's to set (PEP 3333)")
-    return True
+    return FIELD_ORDINARY
 
 
 cdef int head_begin(Worker w, Exchange ex, int64_t length) except -1:

@@ -5,17 +5,21 @@ cdef const char* MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 cdef int64_t TOO_LARGE = 4 * 10 ** 18      # what digits() makes of a number beyond 64 bits
 
 
-cdef bint token_char(char ch) noexcept nogil:
-    """RFC 9110, 5.6.2"""
-    return (c'a' <= ch <= c'z' or c'A' <= ch <= c'Z' or c'0' <= ch <= c'9' or ch in
-            (c'!', c'#', c'$', c'%', c'&', c"'", c'*', c'+', c'-', c'.', c'^', c'_', c'`', c'|',
-             c'~'))
+cdef bint[256] TOKEN            # RFC 9110, 5.6.2: which characters a token may have
+cdef unsigned char _ch
+for _ch in bytearray(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                     b"!#$%&'*+-.^_`|~"):
+    TOKEN[_ch] = True
+
+
+cdef inline bint token_char(char ch) noexcept nogil:
+    return TOKEN[<unsigned char>ch]
 
 
 cdef bint is_token(const char* p, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
-        if not token_char(p[i]):
+        if not TOKEN[<unsigned char>p[i]]:
             return False
     return n > 0
 

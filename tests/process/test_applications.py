@@ -5,7 +5,7 @@ import os
 import signal
 
 import pytest
-from harness import children, wait_for
+from harness import alive, children, wait_for
 
 HERE = os.path.dirname(__file__)
 
@@ -178,18 +178,32 @@ def app(environ, start_response):
     assert server.get("/").body == b"4 [True, True, True, True, True]\n"
 
 
-def test_a_worker_whose_import_leaves_a_child_behind(web):
-    """The child holds a copy of the report pipe; the master must not wait for its end."""
-    server = web("""
+FORKS = """
 import os, time
-from small_apps import pid as app
-child = os.fork()
-if child == 0:
-    time.sleep(3600)
-""")
-    (worker,) = server.workers()
-    assert int(server.get("/").body) == worker
-    (left,) = children(worker)
+from small_apps import answer
+def fork():
+    child = os.fork()
+    if child == 0:
+        time.sleep(3600)
+    return str(child)
+{}
+def app(environ, start_response):
+    return answer(start_response, {})
+"""
+
+
+@pytest.mark.parametrize(
+    ("at_import", "in_request"), [("child = fork()", "child"), ("", "fork()")]
+)
+def test_a_process_that_the_application_forks_is_no_worker(web, at_import, in_request):
+    """At import it also holds a copy of the report pipe, whose end must not be waited for.
+    Whenever it was forked, it does not keep the port, and SIGTERM ends it."""
+    server = web(FORKS.format(at_import, in_request))
+    child = int(server.get("/").body)
+    assert children(server.workers()[0]) == [child]
     assert server.stop() == 0
-    os.kill(left, signal.SIGKILL)
-    wait_for(lambda: not os.path.exists(f"/proc/{left}"))
+    assert alive(child)
+    with pytest.raises(ConnectionRefusedError):
+        server.connect()
+    os.kill(child, signal.SIGTERM)
+    wait_for(lambda: not alive(child))

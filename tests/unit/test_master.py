@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from fastfork import config
+from fastfork import config, log
 from fastfork.master import Master, Service, describe_end
 from fastfork.sockets import AddressError
 
@@ -64,3 +64,35 @@ def test_if_one_address_cannot_be_bound_none_stays_bound(tmp_path):
     with pytest.raises(AddressError, match=r"192\.0\.2\.1:0"):
         master.run()
     assert not path.exists()
+
+
+def test_a_socket_file_that_cannot_be_removed_is_a_warning(tmp_path, monkeypatch, capfd):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    given = service(f"unix:{tmp_path}/s")
+    given.bind()
+    log.set_up()
+    monkeypatch.setattr(os, "unlink", refuse)
+    given.unbind()
+    assert f"Cannot remove unix:{tmp_path}/s: Permission denied." in capfd.readouterr().err
+    assert given.listeners == []
+
+
+def test_a_worker_that_cannot_be_forked_is_a_failed_boot(monkeypatch, capfd):
+    def refuse():
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    log.set_up()
+    try:
+        assert Master([service("127.0.0.1:0")]).run() == 2
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number, handler in before.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1
+    assert "Cannot start a worker for hello:app: Resource temporarily unavailable." in said
