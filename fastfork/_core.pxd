@@ -73,6 +73,7 @@ cdef struct conn_t:
     uint32_t pending_start
     uint32_t pending_end
     uint32_t pending_size
+    int unsent                      # in the socket's buffer when the wait for the client began
     uint32_t empty_lines            # before the next request
     uint32_t scanned                # bytes of a partial head already searched for its end
     PyObject* exchange              # Exchange (owned) from the end of the head to the last byte sent

@@ -112,7 +112,8 @@ def _missing_sentence(reference: Reference, name: str) -> str:
     here = os.getcwd()
     known = []
     if "." not in name:
-        known = [re.sub(r"\.py$", "", entry) for entry in os.listdir(here)]
+        modules = (re.fullmatch(r"(\w+)(\.py)?", entry) for entry in os.listdir(here))
+        known = [module[1] for module in modules if module]
     return (
         f"Cannot import {reference}: there is no module named {name!r} in {here} "
         f"or on the Python path{perhaps(name, known)}."

@@ -223,9 +223,13 @@ cdef int conn_eof(Worker w, conn_t* c) except -1:
 
 cdef int conn_timeout(Worker w, conn_t* c) except -1:
     cdef Exchange ex
+    if c.queue == QUEUE_WRITE:
+        if client_takes(w, c):
+            return 0
+        w.log(logging.WARNING, f"{conn_peer(c)} takes nothing of its response: giving up on it",
+              None)
     if c.state == CONN_HANDLER:
         if c.queue == QUEUE_WRITE:
-            w.log(logging.WARNING, "client takes nothing of its response: giving up on it", None)
             conn_lost(w, c)
         queue_move(w, c, QUEUE_NONE)
         return 0
@@ -234,7 +238,6 @@ cdef int conn_timeout(Worker w, conn_t* c) except -1:
     if c.state == CONN_BODY:
         return conn_refuse(w, c, 408, "the body stopped coming")
     if c.state == CONN_DRAIN:
-        w.log(logging.WARNING, "client takes nothing of its response: giving up on it", None)
         ex = <Exchange>c.exchange
         ex.gone = True
         return conn_end_exchange(w, c)
@@ -247,7 +250,7 @@ cdef int conn_writable(Worker w, conn_t* c) except -1:
     cdef int done = outbox_drain(w, ex)
     if not done:
         if outbox_size(ex.outbox) != before:
-            queue_move(w, c, QUEUE_WRITE)
+            client_wait(w, c)
         return 0
     if c.state == CONN_HANDLER:
         queue_move(w, c, QUEUE_NONE)
@@ -348,8 +351,7 @@ cdef bint conn_serve(Worker w, conn_t* c) except -1:
     w.now = clock_ms()
     if ex.outbox is not None and not ex.gone and not exchange_cut(ex):
         c.state = CONN_DRAIN
-        queue_move(w, c, QUEUE_WRITE)
-        conn_interest(w, c, EPOLLOUT)
+        client_wait(w, c)
         return False
     return exchange_end(w, c)
 
@@ -413,8 +415,7 @@ cdef int conn_refuse(Worker w, conn_t* c, int status, reason) except -1:
     respond_simple(w, ex, status)
     if ex.outbox is not None and not ex.gone:
         c.state = CONN_DRAIN
-        queue_move(w, c, QUEUE_WRITE)
-        return conn_interest(w, c, EPOLLOUT)
+        return client_wait(w, c)
     exchange_end(w, c)
     return 0
 

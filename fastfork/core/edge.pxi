@@ -180,6 +180,12 @@ cdef extern from "<arpa/inet.h>" nogil:
 cdef extern from "<sys/sendfile.h>" nogil:
     ssize_t sendfile(int out, int source, int64_t* offset, size_t n)
 
+cdef extern from "<sys/ioctl.h>" nogil:
+    int ioctl(int fd, unsigned long request, void* argument)
+
+cdef extern from "<linux/sockios.h>" nogil:
+    unsigned long SIOCOUTQ
+
 cdef extern from "<sys/stat.h>" nogil:
     struct stat_t "stat":
         int64_t st_size

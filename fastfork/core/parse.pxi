@@ -329,13 +329,20 @@ cdef int head_hopeless(Worker w, Head h, const char* p, size_t n) except -1:
         h.reason = ("a TLS handshake on a plain port" if p[0] == 22
                     else "the request line does not begin with a method")
         return 400
+    # RFC 9112, 2.2: a bare CR or LF is not a line end.
+    eol = <const char*>memchr(p, c'\r', n)
+    while eol is not NULL:
+        i = eol + 1 - p
+        if i < n and p[i] != c'\n':
+            h.reason = "a CR without its LF"
+            return 400
+        eol = <const char*>memchr(p + i, c'\r', n - i)
     eol = <const char*>memchr(p, c'\n', n)
     if eol is NULL:
         if n > w.max_request_line and not (
                 n == w.max_request_line + 1 and p[n - 1] == c'\r'):
             return head_too_long(w, h, p, n)
         return HEAD_PARTIAL
-    # RFC 9112, 2.2: a bare CR or LF is not a line end.
     while eol is not NULL:
         if eol == p or (eol - 1)[0] != c'\r':
             h.reason = "a line ends without CR LF"

@@ -24,6 +24,31 @@ cdef int conn_interest(Worker w, conn_t* c, uint32_t events) except -1:
     return 0
 
 
+cdef inline int client_unsent(conn_t* c) noexcept:
+    """Bytes in the socket's buffer that the client's side has not acknowledged."""
+    cdef int n = 0
+    ioctl(c.watch.fd, SIOCOUTQ, &n)
+    return n
+
+
+cdef int client_wait(Worker w, conn_t* c) except -1:
+    """The client must take something before there is more to do: from now, write_timeout."""
+    c.unsent = client_unsent(c)
+    queue_move(w, c, QUEUE_WRITE)
+    return conn_interest(w, c, EPOLLOUT)
+
+
+cdef bint client_takes(Worker w, conn_t* c) except -1:
+    """The time is up; but did it take nothing?  epoll calls a socket writable only when a good part
+    of its buffer is free, which a client that reads slowly but steadily may be long about."""
+    cdef int unsent = client_unsent(c)
+    if unsent >= c.unsent:
+        return False
+    c.unsent = unsent
+    queue_move(w, c, QUEUE_WRITE)
+    return True
+
+
 cdef int send_continue(Worker w, conn_t* c) except -1:
     """RFC 9110, 10.1.1.  If it does not fit into the socket's buffer the client has to do
     without: it must not wait for it for ever."""
@@ -314,7 +339,6 @@ cdef int outbox_wait(Worker w, Exchange ex) except -1:
         return 0
     if outbox_drain(w, ex) or not w.running:
         return 0
-    queue_move(w, c, QUEUE_WRITE)
-    conn_interest(w, c, EPOLLOUT)
+    client_wait(w, c)
     park(w, ex)
     return 0
