@@ -117,7 +117,7 @@ def main():
     except RuntimeError as e:
         sys.exit(str(e))
     rows = []
-    for name in table.choose(options.only, DEFAULT):
+    for name in table.choose(options.only, DEFAULT, servers.TABLE):
         contender = servers.TABLE[name]
         rows.append(servers.attempt(name, lambda c=contender: measure(c, options.connections)))
     table.show(f"{options.connections} idle keep-alive connections",

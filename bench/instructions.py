@@ -111,7 +111,7 @@ def main():
     options = p.parse_args()
     servers.terminate_cleanly()
     rows = []
-    for name in table.choose(options.only, DEFAULT):
+    for name in table.choose(options.only, DEFAULT, servers.TABLE):
         contender = servers.TABLE[name]
         rows.append(servers.attempt(name, lambda c=contender: measure(c, options)))
     table.show("User-space instructions per keep-alive request (callgrind)",

@@ -137,7 +137,7 @@ def main():
     everything = []
     for connections in CONNECTIONS:
         rows = []
-        for name in table.choose(options.only, DEFAULT):
+        for name in table.choose(options.only, DEFAULT, servers.TABLE):
             contender = servers.TABLE[name]
             rows.append(servers.attempt(
                 name, lambda c=contender, n=connections: measure(c, n, options.requests)))

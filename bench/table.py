@@ -34,9 +34,12 @@ def parser(description):
     return p
 
 
-def choose(only, default):
-    """The names in `only` (comma-separated), or `default` if it is None."""
-    return [name.strip() for name in only.split(",")] if only else list(default)
+def choose(only, default, known):
+    """The names in `only` (comma-separated), or `default` if it is None; all must be known."""
+    names = [name.strip() for name in only.split(",")] if only else list(default)
+    if unknown := [name for name in names if name not in known]:
+        sys.exit(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
+    return names
 
 
 def show(title, columns, rows, notes=()):

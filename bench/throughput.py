@@ -95,7 +95,7 @@ def main():
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         sys.exit("throughput needs two cores: one for the server, one for wrk")
-    names = table.choose(options.only, DEFAULT)
+    names = table.choose(options.only, DEFAULT, servers.TABLE)
     headers = []
     if options.headers == "twelve":
         lines = servers.TWELVE[0].decode().split("\r\n")[1:-2]

@@ -221,3 +221,21 @@ def test_truncated_answer_counts_what_it_sent(logged):
     fields = fields_of(line)
     assert fields["status"] == b"200"
     assert fields["bytes"] == b"3"
+
+
+@pytest.mark.parametrize("raw, status", [
+    (b"\0", b"400"),
+    (b"GET /a HTTP/1.1\r\n\r\n", b"400"),
+    (b"GET /a HTTP/3.0\r\nHost: x\r\n\r\n", b"505"),
+    (b"GET /" + b"a" * 20_000, b"414"),
+    (request("GET", "/a", "A: " + "a" * 70_000), b"431"),
+    (request("POST", "/a", "Content-Length: 9999999999999"), b"413"),
+    (request("POST", "/a", "Transfer-Encoding: chunked", body=b"zz\r\n"), b"400"),
+])
+def test_refused_requests_have_a_line_too(logged, raw, status):
+    good, bad = logged(request("GET", "/good") + raw)
+    assert fields_of(good)["request"] == b"GET /good HTTP/1.1"
+    fields = fields_of(bad)
+    assert fields["status"] == status
+    assert int(fields["bytes"]) > 0
+    assert fields["request"] == b"-" or b"/a" in fields["request"]

@@ -9,6 +9,7 @@ from wsgiref.validate import validator
 
 import pytest
 from answers import Canned, request
+from greenlet import greenlet
 from harness import Client
 
 
@@ -866,6 +867,49 @@ def test_more_than_the_memory_for_output(wire):
     assert connection.one(request()).body == b"".join(chunks)
 
 
+def test_a_hundred_thousand_chunks(wire):
+    assert wire(returning([b"x"] * 100_000)).one(request()).body == b"x" * 100_000
+    answer = wire(returning(iter([b"x", b""] * 20_000))).one(request())
+    assert answer.body == b"x" * 20_000
+
+
+def test_list_that_iterates_otherwise(wire):
+    """A subclass of list may have its own idea of what is in it."""
+    class Other(list):
+        def __iter__(self):
+            return iter([b"its", b"own"])
+
+    assert wire(returning(Other([b"stored"]))).one(request()).body == b"itsown"
+
+
+def test_list_that_changes_while_it_is_sent(wire):
+    class Closing(list):
+        def close(self):
+            self.clear()
+
+    assert wire(returning(Closing([b"a", b"b"]))).one(request()).body == b"ab"
+
+
+@pytest.mark.parametrize("headers", [
+    [("A", "v" * 1_000_000)],
+    [("N" * 100_000, "v")],
+    [(f"X-{n}", "v" * (n % 50)) for n in range(5000)],
+    [("Set-Cookie", "v" * 4000)] * 100,
+])
+def test_very_large_head(wire, headers):
+    raw = wire(simple(b"body", headers=headers)).feed(request())
+    head, _, body = raw.partition(b"\r\n\r\n")
+    assert body == b"body"
+    lines = head.split(b"\r\n")
+    assert [line for line in lines if line.startswith((b"A:", b"N", b"X-", b"Set-"))] == [
+        f"{name}: {value}".encode() for name, value in headers]
+
+
+def test_very_long_reason(wire):
+    raw = wire(simple(b"x", status="200 " + "long " * 10_000)).feed(request())
+    assert raw.startswith(b"HTTP/1.1 200 " + b"long " * 9_999 + b"long")
+
+
 # -- length against body ----------------------------------------------------------------------
 
 @pytest.mark.parametrize("make", [list, iter])
@@ -1031,6 +1075,44 @@ def test_start_response_kept_for_later_is_harmless(wire):
         start_response("200 OK", [])
     assert connection.one(request()).body == b"x"
     kept.clear()
+
+
+def test_application_with_greenlets_of_its_own(wire):
+    """start_response, write and the iteration may be called in another greenlet."""
+    def app(environ, start_response):
+        write = greenlet(start_response).switch("200 OK", [("A", "b")])
+        greenlet(write).switch(b"written ")
+
+        def steps():
+            yield greenlet(lambda: b"one ").switch()
+            yield greenlet(lambda: b"two").switch()
+
+        return steps()
+
+    connection = wire(app)
+    for _ in range(3):
+        answer = connection.one(request())
+        assert (answer.body, answer.all("a")) == (b"written one two", ["b"])
+
+
+def test_greenlets_left_behind(wire):
+    """One that never ends is the application's own affair."""
+    left = []
+
+    def app(environ, start_response):
+        def never_ends():
+            while True:
+                greenlet.getcurrent().parent.switch()
+
+        left.append(greenlet(never_ends))
+        left[-1].switch()
+        start_response("200 OK", [])
+        return [b"x"]
+
+    connection = wire(app)
+    for _ in range(3):
+        assert connection.one(request()).body == b"x"
+    left.clear()
 
 
 def test_context_variables_do_not_leak_between_requests(wire):

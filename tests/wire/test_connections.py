@@ -10,6 +10,7 @@ import threading
 import pytest
 from harness import PATIENCE, Client, wait_for
 from tools import (
+    MIB,
     PATIENT,
     Settled,
     content,
@@ -18,7 +19,9 @@ from tools import (
     post,
     slow_client,
     start,
+    status_kib,
     vanish,
+    wake,
     worker_of,
 )
 
@@ -64,6 +67,36 @@ def test_endless_pipeline_of_a_client_that_reads_late(server):
             assert client.read_response().body == expected
         sender.join(PATIENCE)
         assert not sender.is_alive()
+
+
+def test_client_that_only_sends(server):
+    """Requests without end of a client that reads nothing: at some point nobody takes them."""
+    pid = worker_of(server)
+    before = status_kib(pid, "VmRSS")
+    request = get("/whole?n=30000", "X-Padding: " + "x" * 2000) * 20
+    client = slow_client(server)
+    client.sock.setblocking(False)
+    sent, idle = 0, 0
+    while idle < 5:
+        try:
+            sent += client.sock.send(request[sent % len(request):])
+            idle = 0
+        except BlockingIOError:
+            idle += 1
+        assert sent < 40 * MIB
+        assert server.get("/").body == b"hello"  # it has had its turn
+    assert status_kib(pid, "VmRSS") - before < 8 * 1024
+    client.close()
+
+
+def test_answer_survives_what_comes_after_the_last_request(server):
+    """RFC 9112, 9.6: a close must not reset what the client has not read yet."""
+    with server.connect() as client:
+        client.send(get("/whole?n=3000000", "Connection: close") + get("/") * 20_000)
+        answer = client.read_response()
+        assert answer.complete
+        assert answer.body == content(3_000_000)
+        assert client.at_eof()
 
 
 def test_head_byte_by_byte(server):
@@ -277,6 +310,27 @@ def test_no_descriptor_for_a_large_body():
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def test_no_descriptor_for_a_large_answer():
+    """An answer that cannot be spooled: the handler waits, or it breaks; nobody dies of it."""
+    with start("--output-memory=16KiB", *PATIENT) as server, Settled(server) as settled:
+        pid = settled.pid
+        hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
+        client = slow_client(server)
+        with server.connect() as other:
+            assert other.get("/").body == b"hello"
+            client.send(get("/"))
+            assert client.read_response().body == b"hello"
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
+            client.send(get("/sized?n=12000000"))
+            client.read_head()
+            wake(client)
+            with contextlib.suppress(EOFError, ConnectionResetError):
+                assert client.read_exactly(12_000_000) == content(12_000_000)
+            client.close()
+            assert other.get("/").body == b"hello"
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+
+
 # -- clients that leave ---------------------------------------------------------------------
 
 STAGES = {
@@ -316,14 +370,16 @@ def test_client_leaves(server, raw, leave):
                                     "/written?n=20000000"])
 @pytest.mark.parametrize("leave", [vanish, Client.close], ids=["reset", "close"])
 def test_client_leaves_in_mid_answer(server, target, leave):
-    """close() of the iterable is called all the same."""
+    """close() of the iterable is called all the same, and it is no error of anyone's."""
     told = server.stderr.count("closed /")
+    errors = server.stderr.count("ERROR")
     client = slow_client(server)
     client.send(get(target))
     client.read_head()
     leave(client)
     wait_for(lambda: server.stderr.count("closed /") == told + 1)
     assert server.get("/").body == b"hello"
+    assert server.stderr.count("ERROR") == errors
 
 
 @pytest.mark.parametrize("leave", [vanish, Client.close], ids=["reset", "close"])
