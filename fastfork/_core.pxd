@@ -188,6 +188,7 @@ cdef class Exchange:
     cdef int minor
     cdef bint is_head
     cdef bint keep_alive
+    cdef bint client_keeps          # the client did not ask for the connection to end
     cdef Body body
     cdef object input_file          # a body that was too large for memory
     # the response

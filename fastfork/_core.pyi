@@ -17,20 +17,34 @@ class CoreSettings(Protocol):
     Durations are seconds, sizes are bytes.  `fastfork.config.Settings` has them all.
     """
 
-    keep_alive: float
-    head_timeout: float
-    body_timeout: float
-    write_timeout: float
-    linger_timeout: float
-    max_request_line: int
-    max_head: int
-    max_fields: int
-    max_body: int
-    body_memory: int
-    output_memory: int
-    output_spool: int
-    max_connections: int
-    access_log_format: str
+    @property
+    def keep_alive(self) -> float: ...
+    @property
+    def head_timeout(self) -> float: ...
+    @property
+    def body_timeout(self) -> float: ...
+    @property
+    def write_timeout(self) -> float: ...
+    @property
+    def linger_timeout(self) -> float: ...
+    @property
+    def max_request_line(self) -> int: ...
+    @property
+    def max_head(self) -> int: ...
+    @property
+    def max_fields(self) -> int: ...
+    @property
+    def max_body(self) -> int: ...
+    @property
+    def body_memory(self) -> int: ...
+    @property
+    def output_memory(self) -> int: ...
+    @property
+    def output_spool(self) -> int: ...
+    @property
+    def max_connections(self) -> int: ...
+    @property
+    def access_log_format(self) -> str: ...
 
 class Worker:
     """One worker's loop: accepts, parses, calls the application, answers."""
@@ -53,7 +67,7 @@ class Worker:
         """Serve until `drain` has finished or `stop` was called."""
 
     def drain(self, timeout: float) -> None:
-        """Stop accepting, close resting connections, answer what is in flight with
+        """Stop accepting, close the listeners and resting connections, answer what is in flight with
         `Connection: close`; `run` returns when nothing is left or after `timeout` seconds.
         Safe to call from a Python signal handler."""
 
@@ -91,6 +105,9 @@ class MemoryConnection:
 
     def eof(self) -> bytes:
         """The client closes its sending side; return what the server sent after it."""
+
+class ClientGone(ConnectionError):
+    """Raised by `write()` when the client has disconnected."""
 
 class Input:
     """`wsgi.input` of a request whose body is in memory (PEP 3333, Input and Error Streams)."""

@@ -54,6 +54,23 @@ cdef int accept_stop(Worker w) except -1:
     return 0
 
 
+cdef int accept_rest(Worker w) except -1:
+    """The end of accepting.  Whoever the kernel has connected already may have sent a request;
+    afterwards the listeners are closed, so that nobody else is kept waiting for nothing."""
+    cdef int i
+    cdef int64_t before
+    for i in range(w.listener_count):
+        while w.listeners[i].armed:
+            before = w.accepted_total
+            accept_ready(w, &w.listeners[i])
+            if w.accepted_total == before:
+                break
+    accept_stop(w)
+    for listener in w.listeners_:
+        listener.close()
+    return 0
+
+
 cdef int accept_ready(Worker w, listener_t* l) except -1:
     cdef int i, fd
     cdef socklen_t length

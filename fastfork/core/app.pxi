@@ -86,11 +86,10 @@ cdef int respond_iterable(Worker w, Exchange ex, object result) except -1:
                 # called again, with exc_info.
                 head_begin(w, ex, -1)
                 body_send(w, ex, <bytes>chunk)
-                if ex.gone:
-                    break
-        else:
-            head_begin(w, ex, 0)
-            respond_end(w, ex)
+                if ex.gone or ex.framing == FRAME_NONE or ex.excess_told:
+                    break               # nothing more will be sent, and it may never end
+        head_begin(w, ex, 0)
+        respond_end(w, ex)
     finally:
         close = getattr(result, "close", None)
         if close is not None:
@@ -138,13 +137,19 @@ cdef bint respond_file(Worker w, Exchange ex, FileWrapper wrapper) except -1:
 
 cdef object plain_file(object filelike):
     """The real file behind `filelike`, or None.  To have fileno() is not enough: a GzipFile has
-    that of the compressed file, and its content is another."""
-    if not isinstance(filelike, io.IOBase):
-        filelike = getattr(filelike, "file", None)      # tempfile's and Django's wrappers
-    if isinstance(filelike, io.FileIO):
+    that of the compressed file, and what counts is what read() would give."""
+    kind = type(filelike)
+    if kind is not io.FileIO and kind is not io.BufferedReader and kind is not io.BufferedRandom:
+        # A wrapper, as tempfile's and Django's, whose read() is that of its `file`?
+        read = getattr(filelike, "read", None)
+        filelike = getattr(filelike, "file", None)
+        kind = type(filelike)
+        if getattr(read, "__wrapped__", read) != getattr(filelike, "read", None):
+            return None
+    if kind is io.FileIO:
         return filelike
-    if (isinstance(filelike, (io.BufferedReader, io.BufferedRandom))
-            and isinstance(filelike.raw, io.FileIO)):
+    if ((kind is io.BufferedReader or kind is io.BufferedRandom)
+            and type(filelike.raw) is io.FileIO):
         return filelike
     return None
 

@@ -361,7 +361,8 @@ cdef bint exchange_end(Worker w, conn_t* c) except -1:
     cdef Exchange ex = <Exchange>c.exchange
     cdef bint keep = ex.keep_alive and not ex.aborted and not ex.gone
     cdef bint cut = exchange_cut(ex)
-    cdef bint linger = ex.refused or c.pending is not NULL
+    # A client that did not ask for the end may have sent more that we have not read.
+    cdef bint linger = ex.refused or ex.client_keeps or c.pending is not NULL
     c.requests += 1
     if w.log_fd >= 0:
         log_request(w, c, ex)

@@ -138,7 +138,7 @@ cdef bint wind_down(Worker w) except -1:
     cdef conn_t* c
     if w.drain_until == 0:
         w.drain_until = max(<int64_t>1, w.now + <int64_t>(w.drain_timeout * 1000))
-        accept_stop(w)
+        accept_rest(w)
         # A request may be waiting in the socket of a resting connection: look once, answer it
         # with Connection: close, and close the others.  (conn_rest closes while draining.)
         for kind in (QUEUE_REST, QUEUE_NEW):
@@ -289,6 +289,7 @@ cdef class Worker:
         self.carry = lambda: _carry(self)
         self.now = clock_ms()
         signals = _SignalWake(self)
+        signals_run(self)       # one that came before its wake-up descriptor was there
         accept_start(self)
         try:
             loop_run(self)

@@ -106,7 +106,7 @@ cdef Exchange exchange_new(Worker w, conn_t* c):
     ex.minor = h.minor
     ex.is_head = h.method == "HEAD"
     # RFC 9112, 9.3
-    ex.keep_alive = not h.close and (h.minor == 1 or h.keep_alive)
+    ex.keep_alive = ex.client_keeps = not h.close and (h.minor == 1 or h.keep_alive)
     if w.log_fd >= 0:
         log_remember(ex, h.method)
     return ex
@@ -118,6 +118,7 @@ cdef Exchange exchange_refused(Worker w, conn_t* c, bint head_known):
     ex.environ = None
     ex.minor = 1
     ex.keep_alive = False
+    ex.client_keeps = True
     ex.method = ex.target = None
     ex.is_head = head_known and w.head.method == "HEAD"
     return ex
@@ -129,8 +130,10 @@ cdef int exchange_release(Worker w, Exchange ex) except -1:
     ex.conn = NULL
     ex.finished = True
     ex.environ = None
-    ex.body = None
     ex.worker = None
+    if ex.body is not None:
+        ex.input_file = ex.body.file
+        ex.body = None
     if ex.input_file is not None:
         ex.input_file.close()
         ex.input_file = None

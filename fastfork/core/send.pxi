@@ -85,7 +85,7 @@ cdef int send_piece(Worker w, Exchange ex, const char* p, size_t n) except -1:
         p += done
         n -= done
     outbox_append(w, ex, p, n)
-    return outbox_wait(w, ex)
+    return outbox_push(w, ex)
 
 
 cdef int send_pieces(Worker w, Exchange ex, iovec* iov, int count, bytes last) except -1:
@@ -124,7 +124,7 @@ cdef int send_pieces(Worker w, Exchange ex, iovec* iov, int count, bytes last) e
             outbox_append(w, ex, <const char*>iov[i].iov_base + done, n - done)
         done = 0
     if ex.outbox is not None:
-        return outbox_wait(w, ex)
+        return outbox_push(w, ex)
     return 0
 
 
@@ -329,16 +329,15 @@ cdef bint outbox_drain(Worker w, Exchange ex) except -1:
     return True
 
 
-cdef int outbox_wait(Worker w, Exchange ex) except -1:
-    """The bound of a connection's output.  Beyond it the handler waits until the client has taken
-    everything; the loop goes on meanwhile."""
-    cdef conn_t* c = ex.conn
-    if ex.gone or ex.outbox is None:
+cdef int outbox_push(Worker w, Exchange ex) except -1:
+    """After something was added: while the handler runs the loop does not, so what the client
+    takes by now is sent here (PEP 3333: no block may be held back).  And the bound of a
+    connection's output: beyond it the handler waits until the client has taken everything; the
+    loop goes on meanwhile."""
+    if ex.gone or outbox_drain(w, ex) or not w.running:
         return 0
     if ex.outbox.spool_written - ex.outbox.spool_read <= w.output_spool:
         return 0
-    if outbox_drain(w, ex) or not w.running:
-        return 0
-    client_wait(w, c)
+    client_wait(w, ex.conn)
     park(w, ex)
     return 0

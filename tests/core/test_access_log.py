@@ -7,12 +7,12 @@ from datetime import datetime, timezone
 import pytest
 from answers import chunked, request
 
-QUOTED = rb'"((?:[^"\\]|\\.)*)"'
-COMMON = re.compile(
-    rb"(?P<host>\S+) (?P<ident>\S+) (?P<user>\S+) \[(?P<time>[^]]+)\] "
-    rb'"(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) (?P<bytes>\d+|-)')
+QUOTED = r'"(?P<%s>[^"\\]*(?:\\.[^"\\]*)*)"'
+COMMON = re.compile((
+    r"(?P<host>\S+) (?P<ident>\S+) (?P<user>\S+) \[(?P<time>[^]]+)\] "
+    + QUOTED % "request" + r" (?P<status>\d{3}) (?P<bytes>\d+|-)").encode())
 COMBINED = re.compile(
-    COMMON.pattern + rb' "(?P<referer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)"')
+    COMMON.pattern + f" {QUOTED % 'referer'} {QUOTED % 'agent'}".encode())
 TIME = "%d/%b/%Y:%H:%M:%S %z"
 ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v", b"f": b"\f", b"b": b"\b"}
 

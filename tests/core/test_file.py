@@ -4,6 +4,7 @@ import gzip
 import io
 import logging
 import os
+import tempfile
 
 import pytest
 from answers import request
@@ -151,6 +152,58 @@ def test_compressed_file_is_not_its_descriptor(wire, tmp_path):
     path.write_bytes(gzip.compress(CONTENT))
     file = gzip.GzipFile(path)
     assert wire(sending(lambda: file)).one(request()).body == CONTENT
+
+
+class Shouting(io.FileIO):
+    def read(self, size=-1):
+        return super().read(size).upper()
+
+
+class ShoutingBuffered(io.BufferedReader):
+    def read(self, size=-1):
+        return super().read(size).upper()
+
+
+class ShoutingAround:
+    """Not a file, but it has one."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def read(self, size=-1):
+        return self.file.read(size).upper()
+
+    def fileno(self):
+        return self.file.fileno()
+
+    def close(self):
+        self.file.close()
+
+
+@pytest.mark.parametrize("make", [
+    Shouting, lambda path: ShoutingBuffered(io.FileIO(path)),
+    lambda path: io.BufferedReader(Shouting(path)),
+    lambda path: ShoutingAround(path.open("rb"))], ids=["raw", "buffered", "under", "around"])
+def test_what_counts_is_read_and_not_the_descriptor(wire, tmp_path, make):
+    """An object may read otherwise than the file it stands on: decrypt, cut, translate."""
+    path = tmp_path / "text"
+    path.write_bytes(b"quiet words")
+    connection = wire(sending(lambda: make(path)))
+    assert connection.one(request()).body == b"QUIET WORDS"
+
+
+@pytest.mark.parametrize("make", [tempfile.TemporaryFile, tempfile.NamedTemporaryFile,
+                                  tempfile.SpooledTemporaryFile])
+def test_temporary_files(wire, make):
+    def open_file():
+        file = make()
+        file.write(CONTENT)
+        file.seek(100)
+        return file
+
+    connection = wire(sending(open_file))
+    assert connection.one(request()).body == CONTENT[100:]
+    assert connection.usable
 
 
 def test_pipe(wire):

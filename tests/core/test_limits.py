@@ -93,6 +93,16 @@ def test_number_of_fields(wire, cut):
     assert connection.closed
 
 
+@WAYS
+def test_too_many_fields_are_refused_before_the_end(wire, recorder, cut):
+    """Thousands of short lines that drip must not cost a look at all of them for each byte."""
+    connection = wire(recorder, max_fields=20)
+    raw = b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 30
+    assert status_of(connection, cut(raw)) == 431
+    assert connection.closed
+    assert recorder.environs == []
+
+
 def test_the_defaults(recorded):
     assert recorded.one(line_of(16 * KIB)).status == 200
     assert recorded.one(head_of(64 * KIB)).status == 200

@@ -117,6 +117,20 @@ def app(environ, start_response):
     assert said == ["pool drained", "thread ended", "atexit ran"]
 
 
+def test_the_port_is_free_while_an_application_takes_its_time_to_end(web, gate):
+    server = web(f"""
+import atexit
+from small_apps import pid as app
+atexit.register(lambda: open({str(gate.path)!r}).read())
+""")
+    server.signal(signal.SIGTERM)
+    gate.reached()
+    with pytest.raises(ConnectionRefusedError):
+        server.connect()
+    gate.open()
+    assert server.wait() == 0
+
+
 def test_the_master_runs_no_exit_code_of_the_application(web):
     server = web("""
 import atexit, os
@@ -200,10 +214,14 @@ def test_a_process_that_the_application_forks_is_no_worker(web, at_import, in_re
     Whenever it was forked, it does not keep the port, and SIGTERM ends it."""
     server = web(FORKS.format(at_import, in_request))
     child = int(server.get("/").body)
-    assert children(server.workers()[0]) == [child]
-    assert server.stop() == 0
-    assert alive(child)
-    with pytest.raises(ConnectionRefusedError):
-        server.connect()
-    os.kill(child, signal.SIGTERM)
-    wait_for(lambda: not alive(child))
+    try:
+        assert children(server.workers()[0]) == [child]
+        assert server.stop() == 0
+        assert alive(child)
+        with pytest.raises(ConnectionRefusedError):
+            server.connect()
+        os.kill(child, signal.SIGTERM)
+        wait_for(lambda: not alive(child))
+    finally:
+        if alive(child):
+            os.kill(child, signal.SIGKILL)

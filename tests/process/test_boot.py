@@ -83,7 +83,8 @@ def test_any_end_during_the_import_is_a_failed_boot(refused, application, statem
 
 def test_a_failed_boot_does_not_wait_for_threads_that_never_end(refused, application):
     directory = application("""
-import threading
+import signal, threading
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
 threading.Thread(target=threading.Event().wait).start()
 raise ValueError("no")
 """)

@@ -140,6 +140,15 @@ def test_no_worker_outlives_its_master(start):
     refused(server)
 
 
+def test_workers_at_rest_notice_it_themselves(start):
+    """They leave in good order, before the guard kills them."""
+    server = start("small_apps:pid", workers=2)
+    workers = server.workers()
+    server.process.kill()
+    gone(*workers)
+    assert server.stderr.count("The master is gone, this worker leaves too.") == 2
+
+
 @pytest.mark.parametrize("app", ["busy", "busy_in_c", "asleep"])
 def test_not_even_one_that_is_stuck_in_a_handler(start, gate, app):
     server = start(f"small_apps:{app}", workers=2)
@@ -180,3 +189,16 @@ def test_workers_survive_other_signals(start):
         os.kill(worker, number)
     assert int(server.get("/").body) == worker
     assert server.workers() == [worker]
+
+
+def test_nor_does_a_signal_to_a_worker_that_still_boots_end_it(start, application, gate):
+    directory = application(
+        f"open({str(gate.path)!r}).read()\ndef app(environ, start_response): return []\n")
+    server = start("web:app", cwd=directory, wait=False)
+    gate.reached()
+    (worker,) = server.workers()
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT):
+        os.kill(worker, number)
+    gate.open()
+    assert server.wait_ready()["workers"] == [worker]
+    assert "Traceback" not in server.stderr

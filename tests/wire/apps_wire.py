@@ -81,6 +81,12 @@ def whole(environ, start_response, query):
     return [b"".join(content(int(query["n"])))]
 
 
+def last(environ, start_response, query):
+    """Wants the connection closed after its answer."""
+    start_response("200 OK", [("Connection", "close")])
+    return [b"".join(content(int(query["n"])))]
+
+
 def written(environ, start_response, query):
     write = start_response("200 OK", [])
     done = Noted(environ, [])
@@ -107,6 +113,17 @@ def gate(environ, start_response, query):
         yield b"before"
         with open(query["fifo"], "rb") as fifo:
             yield fifo.read()
+    start_response("200 OK", [])
+    return Noted(environ, steps())
+
+
+def on_demand(environ, start_response, query):
+    """Sends 20 MB, then a block for each line that comes out of the FIFO."""
+    def steps():
+        yield from content(20_000_000)
+        with open(query["fifo"], "rb", buffering=0) as fifo:
+            while fifo.read(1):
+                yield BLOCK
     start_response("200 OK", [])
     return Noted(environ, steps())
 
@@ -152,9 +169,9 @@ def gzip_file(environ, start_response, query):
 
 PATHS = {
     "/": hello, "/environ": show, "/pid": pid, "/upload": upload, "/ignore": ignore,
-    "/sized": sized, "/streamed": streamed, "/whole": whole, "/written": written,
-    "/endless": endless, "/gate": gate, "/breaks": breaks, "/fails": fails, "/leaves": leaves,
-    "/file": file, "/memory-file": memory_file, "/gzip-file": gzip_file,
+    "/sized": sized, "/streamed": streamed, "/whole": whole, "/written": written, "/last": last,
+    "/endless": endless, "/gate": gate, "/on-demand": on_demand, "/breaks": breaks, "/fails": fails,
+    "/leaves": leaves, "/file": file, "/memory-file": memory_file, "/gzip-file": gzip_file,
 }
 
 

@@ -99,6 +99,20 @@ def test_answer_survives_what_comes_after_the_last_request(server):
         assert client.at_eof()
 
 
+@pytest.mark.parametrize("size", [100_000, 500_000, 3_000_000])
+def test_answer_survives_requests_behind_a_close_the_client_could_not_foresee(server, size):
+    """RFC 9112, 9.6: it is the server that closes, so it has to read on for a while."""
+    client = slow_client(server)
+    client.send(get(f"/last?n={size}"))
+    client.read_head()
+    client.send(get("/") * 100)
+    assert server.get("/").body == b"hello"
+    wake(client)
+    assert client.read_exactly(size) == content(size)
+    assert client.at_eof()
+    client.close()
+
+
 def test_head_byte_by_byte(server):
     with server.connect() as client:
         client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,6 +1,8 @@
 """Answers over a socket: large ones, slow readers, streams, breaks."""
 
 import os
+import select
+import signal
 import threading
 
 import pytest
@@ -122,6 +124,23 @@ def test_chunks_leave_while_the_handler_goes_on(server, tmp_path):
         assert client.read_exactly(15) == b"5\r\nafter\r\n0\r\n\r\n"
 
 
+def test_what_is_kept_goes_on_while_the_handler_does(server, tmp_path):
+    """PEP 3333, Buffering and Streaming: what could not be sent at once is not held back until
+    the handler has ended; a client that reads again gets more with the next block."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    client = slow_client(server)
+    client.send(get(f"/on-demand?fifo={fifo}"))
+    client.read_head()
+    with fifo.open("wb", buffering=0) as steps:     # opened by the handler behind its 20 MB
+        wake(client)
+        while select.select([client.sock], [], [], 0.3)[0]:     # what is under way
+            client.sock.recv(MIB)
+        steps.write(b"x")
+        assert client.sock.recv(65536)
+    client.close()
+
+
 def test_exception_in_mid_stream_truncates_the_chunks(server):
     """Trap: a mid-stream exception that ends the chunked body as if it were whole."""
     with server.connect() as client:
@@ -185,6 +204,33 @@ def test_handler_waits_when_the_spool_is_full_and_the_loop_goes_on():
             assert client.read_response().body == b"hello"
             client.close()
         assert slow.get("/").body == b"hello"
+        slow.close()
+
+
+def test_termination_lets_a_waiting_handler_finish():
+    """SIGTERM while a handler waits for its client: the answer comes whole, the exit is clean."""
+    with start("--output-memory=16KiB", "--output-spool=256KiB", *PATIENT) as server:
+        slow = slow_client(server)
+        slow.send(get(target("sized", 15_000_000)))
+        slow.read_head()
+        server.signal(signal.SIGTERM)
+        wake(slow)
+        assert slow.read_exactly(15_000_000) == content(15_000_000)
+        assert server.wait() == 0
+        assert "closed /sized" in server.stderr
+        slow.close()
+
+
+def test_termination_has_an_end_while_a_handler_waits():
+    """The graceful timeout holds for a handler whose client takes nothing, too."""
+    with start("--output-memory=16KiB", "--output-spool=256KiB", "--graceful-timeout=500ms",
+               *PATIENT) as server:
+        slow = slow_client(server)
+        slow.send(get("/endless"))
+        slow.read_head()
+        server.signal(signal.SIGTERM)
+        server.wait()
+        assert "closed /endless" in server.stderr
         slow.close()
 
 
