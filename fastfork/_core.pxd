@@ -75,14 +75,15 @@ cdef struct conn_t:
     uint32_t pending_size
     int unsent                      # in the socket's buffer when the wait for the client began
     uint32_t empty_lines            # before the next request
-    uint32_t scanned                # bytes of a partial head already searched for its end
-    PyObject* exchange              # Exchange (owned) from the end of the head to the last byte sent
+    uint32_t scanned                # bytes of a partial head already searched for its end ...
+    uint32_t lines                  # ... and the lines in them
+    PyObject* exchange              # Exchange (owned), from the end of the head to the last byte
     PyObject* remote_addr           # str (owned), made for the first request
     PyObject* remote_port
     PyObject* memory                # MemoryConnection (borrowed) if there is no socket
     uint8_t peer[28]                # sockaddr_in or sockaddr_in6; enough for both
 
-cdef struct queue_t:                # append-only FIFO: the span is one for all, so the order is right
+cdef struct queue_t:                # a FIFO: the span is one for all, so the order is right
     conn_t* first
     conn_t* last
     int64_t span                    # ms
@@ -164,7 +165,7 @@ cdef class Body:                    # a request body on its way in
     cdef size_t size
     cdef object file                # ... or on disk
 
-cdef class Outbox:                  # what the client has not taken yet; its order: data, tail, spool, file
+cdef class Outbox:                  # what the client has not taken, in this order
     cdef char* data
     cdef size_t start, end, size
     cdef bytes tail                 # one large piece of the application's, not copied
@@ -201,7 +202,7 @@ cdef class Exchange:
     cdef bint finished              # the application has said all it has to say
     cdef bint app_close             # the application wants the connection closed
     cdef bint has_date, has_server
-    cdef bint aborted               # broken off: the connection must end so that the client can tell
+    cdef bint aborted               # broken off: the connection must end, so that the client knows
     cdef bint gone                  # the client is
     cdef bint refused               # our own answer to a bad request: linger afterwards
     cdef bint excess_told

@@ -6,11 +6,12 @@ tells it what to watch, and calls `run()`.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from socket import socket
-from typing import Any, Protocol
+from typing import Any, Protocol, type_check_only
 
 DEBUG: bool
 """True in a debug build (FASTFORK_DEBUG=1 at build time)."""
 
+@type_check_only
 class CoreSettings(Protocol):
     """The settings the core reads, once, when a `Worker` is made.
 
@@ -67,8 +68,8 @@ class Worker:
         """Serve until `drain` has finished or `stop` was called."""
 
     def drain(self, timeout: float) -> None:
-        """Stop accepting, close the listeners and resting connections, answer what is in flight with
-        `Connection: close`; `run` returns when nothing is left or after `timeout` seconds.
+        """Stop accepting, close the listeners and resting connections, answer what is in flight
+        with `Connection: close`; `run` returns when nothing is left or after `timeout` seconds.
         Safe to call from a Python signal handler."""
 
     def stop(self) -> None:
@@ -92,6 +93,7 @@ class Worker:
 class MemoryConnection:
     """The client's end of a connection that has no socket (tests, fuzzing, micro-benchmarks)."""
 
+    def __init__(self, worker: Worker, address: str, port: int) -> None: ...
     @property
     def closed(self) -> bool:
         """True when the server has closed the connection (lingering counts as closed)."""

@@ -49,6 +49,7 @@ class Service:
         self.roster = Roster(cpus.usable() if workers == AUTO else workers)
         self.announced = False  # all its workers have been ready once
         self.last_failure: Report | None = None
+        self.greeting = ""
 
     def bind(self) -> None:
         """AddressError if one of the addresses cannot be bound."""
@@ -278,6 +279,7 @@ class Master:
         if report.ready:
             service.roster.ready(pid, self._now)
             service.last_failure = None
+            service.greeting = report.sentence
             level = "info" if service.announced else "debug"
             getattr(logger, level)("Worker %d of %s is ready.", pid, service.reference)
         elif self._exit_status is None:
@@ -347,6 +349,8 @@ class Master:
                 "%s on %s: %d %s, Python %s, fastfork %s, pid %d", service.reference,
                 ", ".join(service.urls), count, "worker" if count == 1 else "workers",
                 platform.python_version(), __version__, self.pid)  # fmt: skip
+            if service.greeting:
+                write(service.greeting + "\n")
         if self.ready_fd is not None and all(service.announced for service in self.services):
             self._tell_ready(self.ready_fd)
             self.ready_fd = None

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`ready`, or a `sentence` on why not and the `trace` of the application (may be empty)."""
+    """`ready`, or a `sentence` on why not and the `trace` of the application (may be empty).
+    A ready worker's `sentence`, if any, is shown once the service is announced."""
 
     ready: bool
     sentence: str = ""

@@ -61,7 +61,7 @@ def run(plan: Plan) -> int:
         return EXIT_FAILED
     _install_signals(core, plan.settings.graceful_timeout)
     _watch_lifeline(core, plan.lifeline)
-    plan.sender.send(Report(True))
+    plan.sender.send(Report(True, _greeting(plan)))
     try:
         core.run()
     except BaseException as error:
@@ -86,6 +86,17 @@ def _boot(plan: Plan) -> _core.Worker:
         access_log_fd=access_log,
         multiprocess=plan.multiprocess,
     )
+
+
+def _greeting(plan: Plan) -> str:
+    """What to try: the demo says it in the terminal too.  (Here, because the master does not
+    import applications.)"""
+    urls = [listener.url for listener in plan.listeners if listener.url.startswith("http:")]
+    if plan.reference.module != "fastfork.demo" or not urls:
+        return ""
+    from fastfork import demo
+
+    return demo.banner(urls[0])
 
 
 def _open_access_log(path: str | None) -> int:

@@ -6,6 +6,7 @@ a test starts is ended, by its pid, when the test ends.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -27,8 +28,8 @@ class Server:
 
     def __init__(self, app, *args, workers=1, bind=("127.0.0.1:0",), cwd=TESTS / "apps", env=None,
                  wait=True, pass_fds=()):
-        self.stderr_file = tempfile.TemporaryFile()
-        self.stdout_file = tempfile.TemporaryFile()
+        self.stderr_file = tempfile.TemporaryFile()  # noqa: SIM115, close() closes them
+        self.stdout_file = tempfile.TemporaryFile()  # noqa: SIM115
         ready, told = os.pipe()
         command = [sys.executable, "-m", "fastfork", "serve", app, "-w", str(workers),
                    "--ready-fd", str(told)]
@@ -51,7 +52,7 @@ class Server:
                 raise
 
     def wait_ready(self, patience=PATIENCE):
-        """Wait for the line on the ready pipe: {"pid": ..., "listen": [...], "workers": [pid, ...]}."""
+        """Wait for the line on the ready pipe: {"pid": 1, "listen": [...], "workers": [...]}."""
         line = b""
         end = time.monotonic() + patience
         while not line.endswith(b"\n"):
@@ -60,7 +61,8 @@ class Server:
                 raise AssertionError(f"not ready after {patience} s\n{self.stderr}")
             data = os.read(self._ready, 65536)
             if not data:
-                raise AssertionError(f"ended before it was ready: {self.process.wait()}\n{self.stderr}")
+                raise AssertionError(
+                    f"ended before it was ready: {self.process.wait()}\n{self.stderr}")
             line += data
         self.ready = json.loads(line)
         return self.ready
@@ -112,10 +114,8 @@ class Server:
                 self.process.kill()
                 self.process.wait()
                 for pid in workers:
-                    try:
+                    with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, SIGKILL)
-                    except ProcessLookupError:
-                        pass
         os.close(self._ready)
         self.stderr_file.close()
         self.stdout_file.close()
@@ -189,7 +189,7 @@ class Client:
                 raise EOFError(self.buffer)
         head, self.buffer = self.buffer.split(b"\r\n\r\n", 1)
         lines = head.decode("latin-1").split("\r\n")
-        version, status, reason = (lines[0].split(" ", 2) + [""])[:3]
+        version, status, reason = [*lines[0].split(" ", 2), ""][:3]
         assert len(status) == 3 and status.isdigit(), lines[0]
         headers = []
         for line in lines[1:]:
@@ -297,10 +297,8 @@ def children(pid):
     """Pids of the living children of `pid` (zombies not counted)."""
     found = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
+        with contextlib.suppress(OSError):
             found += [int(p) for p in task.read_text().split()]
-        except OSError:
-            pass
     return [p for p in found if alive(p)]
 
 

@@ -3,42 +3,42 @@
 
 cdef enum:
     ACCEPT_BURST = 4            # connections taken per wake-up
-    ACCEPT_PAUSE = 100          # ms without accepting when the process or system is out of descriptors
+    ACCEPT_PAUSE = 100          # ms without accepting when there are no descriptors left
 
 
-cdef int listener_init(listener_t* l, object sock, bint multiprocess) except -1:
+cdef int listener_init(listener_t* listener, object sock, bint multiprocess) except -1:
     cdef object address = sock.getsockname()
     sock.setblocking(False)
-    l.watch.kind = WATCH_LISTENER
-    l.watch.fd = sock.fileno()
-    l.is_unix = sock.family == socket.AF_UNIX
+    listener.watch.kind = WATCH_LISTENER
+    listener.watch.fd = sock.fileno()
+    listener.is_unix = sock.family == socket.AF_UNIX
     # PEP 3333: SERVER_NAME and SERVER_PORT can never be empty, also where there is no port.
-    if l.is_unix:
+    if listener.is_unix:
         template = environ_template("localhost", "80", multiprocess)
     else:
         template = environ_template(address[0], str(address[1]), multiprocess)
     Py_INCREF(template)
-    l.template = <PyObject*>template
+    listener.template = <PyObject*>template
     return 0
 
 
 cdef int accept_start(Worker w) except -1:
     """Watch the listeners (again), unless there is a reason not to."""
     cdef int i
-    cdef listener_t* l
+    cdef listener_t* listener
     cdef epoll_event event
     if (w.draining or w.stopping or w.accept_again or not w.running
             or w.connections >= w.max_connections):
         return 0
     for i in range(w.listener_count):
-        l = &w.listeners[i]
-        if not l.armed:
+        listener = &w.listeners[i]
+        if not listener.armed:
             # EXCLUSIVE: the kernel wakes one or few of the workers that share the socket, not all.
             event.events = EPOLLIN | EPOLLEXCLUSIVE
-            event.data.ptr = l
-            if epoll_ctl(w.epoll, EPOLL_CTL_ADD, l.watch.fd, &event) < 0:
+            event.data.ptr = listener
+            if epoll_ctl(w.epoll, EPOLL_CTL_ADD, listener.watch.fd, &event) < 0:
                 raise OSError(errno, "epoll_ctl on a listener: " + os.strerror(errno))
-            l.armed = True
+            listener.armed = True
     w.accepting = True
     return 0
 
@@ -66,22 +66,22 @@ cdef int accept_rest(Worker w) except -1:
             if w.accepted_total == before:
                 break
     accept_stop(w)
-    for listener in w.listeners_:
-        listener.close()
+    for sock in w.listeners_:
+        sock.close()
     return 0
 
 
-cdef int accept_ready(Worker w, listener_t* l) except -1:
+cdef int accept_ready(Worker w, listener_t* listener) except -1:
     cdef int i, fd
     cdef socklen_t length
     cdef uint8_t address[128]
     cdef conn_t* c
     cdef epoll_event event
     for i in range(ACCEPT_BURST):
-        if not l.armed:         # stopped within this batch, or just now
+        if not listener.armed:         # stopped within this batch, or just now
             return 0
         length = sizeof(address)
-        fd = accept4(l.watch.fd, <sockaddr*>address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        fd = accept4(listener.watch.fd, <sockaddr*>address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd < 0:
             if errno in (EMFILE, ENFILE, ENOBUFS, ENOMEM):
                 w.log(logging.ERROR, f"cannot accept: {os.strerror(errno)}; "
@@ -92,7 +92,7 @@ cdef int accept_ready(Worker w, listener_t* l) except -1:
             if errno == EAGAIN:
                 return 0
             continue            # ECONNABORTED and the like: that client is gone, others are not
-        c = conn_new(w, fd, l)
+        c = conn_new(w, fd, listener)
         memcpy(c.peer, address, min(<size_t>length, sizeof(c.peer)))
         event.events = EPOLLIN
         event.data.ptr = c

@@ -143,7 +143,7 @@ cdef inline void conn_forget_pending(conn_t* c) noexcept:
         buffer_free(c.pending)
         c.pending = NULL
         c.pending_start = c.pending_end = c.pending_size = 0
-    c.scanned = 0
+    c.scanned = c.lines = 0
 
 
 cdef int conn_keep_pending(conn_t* c, const char* data, size_t n) except -1:

@@ -2,7 +2,7 @@
 # The fields are put in by the parser's callback.
 
 
-def environ_template(str name, str port, bint multiprocess):
+cdef dict environ_template(str name, str port, bint multiprocess):
     """The environ every request of a listener starts from.
 
     It also holds a placeholder for every key that each request sets: replacing is cheaper than

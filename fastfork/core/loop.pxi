@@ -178,7 +178,7 @@ cdef int loop_cut(Worker w) except -1:
 
 
 def _carry(Worker w):
-    """What a carrier greenlet runs: the loop, until the worker is done or it is a spare for good."""
+    """What a carrier greenlet runs: the loop, until the worker is done."""
     try:
         loop_run(w)
     finally:

@@ -40,7 +40,7 @@ cdef inline int unpark(Worker w, Exchange ex) except -1:
 
 
 cdef int baton_pass(Worker w) except -1:
-    """Called in the loop: switch to a handler that can go on; return when the loop is ours again."""
+    """Called in the loop: switch to a handler that can go on; returns when it is our turn again."""
     cdef object handler = w.runnable.popleft()
     w.spares.append(greenlet_current())
     w.switches_total += 1

@@ -35,7 +35,6 @@ cdef enum:
     EMPTY_LINES = 16            # ignored before a request
 
 
-
 cdef class Window:
     """A piece of C memory that the parser may look at during one call."""
 
@@ -269,7 +268,7 @@ cdef int head_take(Worker w, conn_t* c, const char* data, size_t n, size_t* used
     while n >= 2 and p[0] == c'\r' and p[1] == c'\n':
         p += 2
         n -= 2
-        c.scanned = 0
+        c.scanned = c.lines = 0
         c.empty_lines += 1
         if c.empty_lines > EMPTY_LINES:
             h.reason = f"more than {EMPTY_LINES} empty lines before a request"
@@ -280,10 +279,8 @@ cdef int head_take(Worker w, conn_t* c, const char* data, size_t n, size_t* used
     start = c.scanned - 3 if c.scanned > 3 else 0
     end = head_end(p, n, start, &h.lines)
     if end is NULL:
-        c.scanned = <uint32_t>n
-        return head_hopeless(w, h, p, n)
-    c.scanned = 0
-    c.empty_lines = 0
+        return head_hopeless(w, c, h, p, n)
+    c.scanned = c.lines = c.empty_lines = 0
     length = end - p
     if length > w.max_head:
         return head_too_long(w, h, p, n)
@@ -316,11 +313,14 @@ cdef const char* head_end(const char* p, size_t n, size_t start, uint32_t* lines
             return eol + 3
 
 
-cdef int head_hopeless(Worker w, Head h, const char* p, size_t n) except -1:
+cdef int head_hopeless(Worker w, conn_t* c, Head h, const char* p, size_t n) except -1:
     """Must a head that is not complete be refused already?  Nobody should have to wait for a
-    timeout to learn that his request is wrong."""
-    cdef const char* eol
+    timeout to learn that his request is wrong.  Looks at what is new only: a head may come byte
+    by byte."""
+    cdef const char* found
     cdef size_t i
+    cdef size_t seen = c.scanned
+    c.scanned = <uint32_t>n
     if n >= w.max_head:
         return head_too_long(w, h, p, n)
     if not token_char(p[0]):
@@ -330,26 +330,37 @@ cdef int head_hopeless(Worker w, Head h, const char* p, size_t n) except -1:
                     else "the request line does not begin with a method")
         return 400
     # RFC 9112, 2.2: a bare CR or LF is not a line end.
-    eol = <const char*>memchr(p, c'\r', n)
-    while eol is not NULL:
-        i = eol + 1 - p
-        if i < n and p[i] != c'\n':
+    i = seen - 1 if seen else 0
+    while True:
+        found = <const char*>memchr(p + i, c'\r', n - i)
+        if found is NULL or found == p + n - 1:
+            break
+        if found[1] != c'\n':
             h.reason = "a CR without its LF"
             return 400
-        eol = <const char*>memchr(p + i, c'\r', n - i)
-    eol = <const char*>memchr(p, c'\n', n)
-    if eol is NULL:
-        if n > w.max_request_line and not (
-                n == w.max_request_line + 1 and p[n - 1] == c'\r'):
-            return head_too_long(w, h, p, n)
-        return HEAD_PARTIAL
-    while eol is not NULL:
-        if eol == p or (eol - 1)[0] != c'\r':
+        i = found + 1 - p
+    i = seen
+    while True:
+        found = <const char*>memchr(p + i, c'\n', n - i)
+        if found is NULL:
+            break
+        if found == p or (found - 1)[0] != c'\r':
             h.reason = "a line ends without CR LF"
             return 400
-        i = eol + 1 - p
-        eol = <const char*>memchr(p + i, c'\n', n - i)
-    return head_line(w, h, p, n, NULL, NULL)
+        c.lines += 1
+        if c.lines > h.max_fields + 1:
+            return head_too_many(h)
+        i = found + 1 - p
+    if c.lines:
+        return head_line(w, h, p, n, NULL, NULL)
+    if n > w.max_request_line and not (n == w.max_request_line + 1 and p[n - 1] == c'\r'):
+        return head_too_long(w, h, p, n)
+    return HEAD_PARTIAL
+
+
+cdef int head_too_many(Head h) except -1:
+    h.reason = f"more than {h.max_fields} fields (max_fields)"
+    return 431
 
 
 cdef int head_too_long(Worker w, Head h, const char* p, size_t n) except -1:
@@ -470,8 +481,7 @@ cdef int head_read(Worker w, conn_t* c, Head h, const char* p, size_t length,
 cdef int head_check(Worker w, Head h) except -1:
     """Rules that need the whole head."""
     if h.fields > h.max_fields:
-        h.reason = f"more than {h.max_fields} fields (max_fields)"
-        return 431
+        return head_too_many(h)
     if h.status:
         return h.status
     if h.minor == 1:

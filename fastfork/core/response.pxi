@@ -1,8 +1,8 @@
 # The response: start_response, the head, how the end of the body is told.
 #
 #   who says how long the body is                     framing
-#   HEAD, 204, 304                                    NONE     no body, whatever the application yields
-#   the application (Content-Length)                  LENGTH   more is cut, less closes the connection
+#   HEAD, 204, 304                                    NONE     no body, whatever is yielded
+#   the application (Content-Length)                  LENGTH   more is cut, less is told by a close
 #   the server (one piece, a list, a file)            LENGTH
 #   nobody, HTTP/1.1                                  CHUNKED
 #   nobody, HTTP/1.0                                  CLOSE    the end of the connection

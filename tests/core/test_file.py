@@ -159,6 +159,13 @@ class Shouting(io.FileIO):
         return super().read(size).upper()
 
 
+class ShoutingInto(io.FileIO):
+    def readinto(self, buffer):
+        done = super().readinto(buffer)
+        buffer[:done] = bytes(buffer[:done]).upper()
+        return done
+
+
 class ShoutingBuffered(io.BufferedReader):
     def read(self, size=-1):
         return super().read(size).upper()
@@ -182,7 +189,7 @@ class ShoutingAround:
 
 @pytest.mark.parametrize("make", [
     Shouting, lambda path: ShoutingBuffered(io.FileIO(path)),
-    lambda path: io.BufferedReader(Shouting(path)),
+    lambda path: io.BufferedReader(ShoutingInto(path)),
     lambda path: ShoutingAround(path.open("rb"))], ids=["raw", "buffered", "under", "around"])
 def test_what_counts_is_read_and_not_the_descriptor(wire, tmp_path, make):
     """An object may read otherwise than the file it stands on: decrypt, cut, translate."""

@@ -223,3 +223,11 @@ def test_command_line_as_installed(tmp_path):
             [*command, "--version"], capture_output=True, text=True, cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", str(ROOT))})  # fmt: skip
         assert (done.returncode, done.stdout, done.stderr) == (0, f"fastfork {__version__}\n", "")
+
+
+def test_the_demo_says_what_to_try(serve):
+    """Once, after the start-up line, whatever the number of workers."""
+    server = serve("fastfork.demo:app", workers=3)
+    server.wait_stderr("/hello")
+    assert server.stderr.count("try:  ") == 1
+    assert server.stderr.index(f"on {server.url}: 3 workers") < server.stderr.index("try:  ")
