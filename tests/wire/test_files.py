@@ -1,4 +1,5 @@
-"""wsgi.file_wrapper over a socket: sendfile (PEP 3333, Optional Platform-Specific ...)."""
+"""wsgi.file_wrapper over a socket: sendfile (PEP 3333, Optional Platform-Specific File
+Handling)."""
 
 import gzip
 import os
@@ -77,8 +78,7 @@ def test_head_of_a_file(server, path, query):
         assert client.read_response().body == b"hello"
 
 
-def test_not_modified_with_a_file_is_empty(server, path):
-    """Two files on one connection, the pipelined way."""
+def test_pipelined_files(server, path):
     with server.connect() as client:
         client.send(get(f"/file?path={path}&length={SIZE}") * 3)
         for _ in range(3):
