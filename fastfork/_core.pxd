@@ -100,24 +100,23 @@ cdef class FieldName:               # what is known of one spelling of a field n
     cdef int kind                   # FIELD_*: plain, or one the server itself must read
     cdef uint32_t serial            # head in which it was last seen: finds repetitions
     cdef bint transient             # not remembered: only the environ can tell a repetition
-    cdef bytes last                 # the value it had last, and that value decoded:
-    cdef str last_text              # most clients repeat themselves
+    cdef str last_text              # the value it had last: most clients repeat themselves
 
-cdef class Head:                    # one per worker: the parser's protocol object
+cdef class Head:                    # one per worker: what was read of the present head
     cdef object parser              # httptools.HttpRequestParser; between messages, always
     cdef object feed                # its feed_data
     cdef int parser_state           # PARSER_*: may it be fed, may its refusal be believed
     cdef Window window
     cdef dict names                 # spelling (bytes) -> FieldName, bounded
     cdef dict keys                  # (environ key, kind) -> FieldName: all spellings share it
-    cdef PyObject* hand_name[256]   # the spellings in daily use (bytes, owned) ...
-    cdef PyObject* hand_field[256]  # ... and their FieldNames (borrowed from names)
+    cdef PyObject* hand_name[512]   # the spellings in daily use (bytes, owned) ...
+    cdef PyObject* hand_field[512]  # ... and their FieldNames (borrowed from names)
     cdef uint32_t serial
-    # what the callbacks and the request line left:
+    # the present head:
     cdef dict environ
     cdef str method
     cdef str authority              # of a target in absolute form; takes the place of Host
-    cdef uint32_t lines             # of the head, the request line included
+    cdef int completed              # how often on_headers_complete came: once, or it is no head
     cdef uint32_t fields
     cdef uint32_t max_fields
     cdef int minor                  # HTTP/1.minor
@@ -130,7 +129,9 @@ cdef class Head:                    # one per worker: the parser's protocol obje
     cdef int status                 # not 0: refuse with this status ...
     cdef object reason              # ... for this reason
     cdef int renew(self) except -1
-    cdef FieldName find(self, bytes name)
+    cdef FieldName find(self, const char* p, Py_ssize_t n)
+    cdef int take_fields(self, const char* p, const char* end) except -1
+    cdef int field(self, FieldName f, const char* p, const char* end) except -1
     cdef FieldName learn(self, bytes name)
     cdef str special(self, FieldName f, str text, bint repeated)
     cdef int refuse(self, int status, str reason) except -1
@@ -232,6 +233,8 @@ cdef class Worker:
     cdef bint watches_dead
     cdef bint accepting
     cdef int64_t accept_again       # ms: accepting pauses until then (0: it does not)
+    cdef bint starved               # of descriptors, and told so
+    cdef int64_t full_told_until    # ms: that max_connections are open was told lately
     cdef queue_t queues[7]
     cdef conn_t* ready_first        # complete requests waiting for a handler
     cdef conn_t* ready_last

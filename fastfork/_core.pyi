@@ -137,5 +137,5 @@ def guard(lifeline_fd: int, grace: float) -> None:
     this process with SIGKILL, wherever it is stuck.  Once per process, after the fork."""
 
 def counters() -> dict[str, int] | None:
-    """Live objects of the core (connections, exchanges, buffers, outboxes, carriers),
-    all zero when nothing is going on; None unless `DEBUG`."""
+    """Live objects of the core (connections, parsers, exchanges, buffers, outboxes, bodies,
+    carriers), all zero when no worker lives; None unless `DEBUG`."""

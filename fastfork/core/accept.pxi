@@ -3,6 +3,7 @@
 
 cdef enum:
     ACCEPT_BURST = 4            # connections taken per wake-up
+    FULL_TOLD = 60000           # ms: a full house is told this often at most
     ACCEPT_PAUSE = 100          # ms without accepting when there are no descriptors left
 
 
@@ -84,8 +85,10 @@ cdef int accept_ready(Worker w, listener_t* listener) except -1:
         fd = accept4(listener.watch.fd, <sockaddr*>address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd < 0:
             if errno in (EMFILE, ENFILE, ENOBUFS, ENOMEM):
-                w.log(logging.ERROR, f"cannot accept: {os.strerror(errno)}; "
-                      f"trying again in {ACCEPT_PAUSE} ms", None)
+                if not w.starved:
+                    w.starved = True
+                    w.log(logging.ERROR, f"cannot accept: {os.strerror(errno)}; trying again "
+                          f"every {ACCEPT_PAUSE} ms", None)
                 w.accept_again = w.now + ACCEPT_PAUSE
                 accept_stop(w)
                 return 0
@@ -102,8 +105,12 @@ cdef int accept_ready(Worker w, listener_t* listener) except -1:
             continue
         c.interest = EPOLLIN
         w.accepted_total += 1
+        w.starved = False
         if w.connections >= w.max_connections:
+            accept_stop(w)
+            if w.now < w.full_told_until:
+                return 0
+            w.full_told_until = w.now + FULL_TOLD
             w.log(logging.WARNING, f"{w.connections} connections: accepting no more until one "
                   "closes (max_connections)", None)
-            accept_stop(w)
     return 0

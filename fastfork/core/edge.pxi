@@ -36,9 +36,10 @@ cdef extern from *:
     #define FASTFORK_DEBUG_BUILD 0
     #define FASTFORK_COUNT(what, n) ((void)0)
     #endif
-    static struct { long connections, exchanges, buffers, outboxes, bodies, carriers; }
+    static struct { long connections, parsers, exchanges, buffers, outboxes, bodies, carriers; }
         fastfork_counters;
     #define COUNT_CONNECTION(n) FASTFORK_COUNT(connections, n)
+    #define COUNT_PARSER(n) FASTFORK_COUNT(parsers, n)
     #define COUNT_EXCHANGE(n) FASTFORK_COUNT(exchanges, n)
     #define COUNT_BUFFER(n) FASTFORK_COUNT(buffers, n)
     #define COUNT_OUTBOX(n) FASTFORK_COUNT(outboxes, n)
@@ -49,6 +50,7 @@ cdef extern from *:
     const char* FASTFORK_VERSION    # from setup.py
     struct fastfork_counters_t "":
         long connections
+        long parsers
         long exchanges
         long buffers
         long outboxes
@@ -56,6 +58,7 @@ cdef extern from *:
         long carriers
     fastfork_counters_t fastfork_counters
     void COUNT_CONNECTION(int n) noexcept nogil
+    void COUNT_PARSER(int n) noexcept nogil
     void COUNT_EXCHANGE(int n) noexcept nogil
     void COUNT_BUFFER(int n) noexcept nogil
     void COUNT_OUTBOX(int n) noexcept nogil
@@ -236,6 +239,7 @@ def counters():
         return None
     return {
         "connections": fastfork_counters.connections,
+        "parsers": fastfork_counters.parsers,
         "exchanges": fastfork_counters.exchanges,
         "buffers": fastfork_counters.buffers,
         "outboxes": fastfork_counters.outboxes,

@@ -1,5 +1,5 @@
 # What the application sees of the request line and the connection (PEP 3333, environ Variables).
-# The fields are put in by the parser's callback.
+# The fields are put in by parse.pxi.
 
 
 cdef dict environ_template(str name, str port, bint multiprocess):
@@ -52,7 +52,8 @@ cdef int environ_line(conn_t* c, Head h, const char* target, Py_ssize_t n) excep
         conn_name_peer(c)
     PyDict_SetItem(environ, "REMOTE_ADDR", <object>c.remote_addr)
     PyDict_SetItem(environ, "REMOTE_PORT", <object>c.remote_port)
-    PyDict_SetItem(environ, "REQUEST_METHOD", h.method)
+    if h.method is not "GET":
+        PyDict_SetItem(environ, "REQUEST_METHOD", h.method)
     PyDict_SetItem(environ, "RAW_URI", raw)
     PyDict_SetItem(environ, "REQUEST_URI", raw)
     if h.minor == 0:

@@ -144,7 +144,10 @@ cdef bint wind_down(Worker w) except -1:
         for kind in (QUEUE_REST, QUEUE_NEW):
             while w.queues[kind].first is not NULL and not w.stopping:
                 c = w.queues[kind].first
-                conn_readable(w, c)
+                try:
+                    conn_readable(w, c)
+                except Exception as e:
+                    conn_failed(w, c, e)
                 if c is w.queues[kind].first:
                     conn_close(w, c)
         if w.batch_next < w.batch_count or w.ready_first is not NULL:

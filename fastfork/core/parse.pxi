@@ -3,8 +3,9 @@
 # two messages), it never sees a body or a following request, and what a connection holds while its
 # head is incomplete is nothing but bytes.  How long a body is, is decided here, from the fields.
 #
-# httptools checks the syntax of what we feed it and takes the fields apart.  The request line is
-# also read by hand: the method must be told from an unknown one, the target is wanted whole, and
+# httptools checks the syntax; it is given no callback for fields, and so makes no objects for them.
+# What it has accepted is taken apart here: each line is a token, a colon and a value.  The request
+# line is read here too: the method must be told from an unknown one, the target is wanted whole, and
 # llhttp is more lenient than RFC 9112 about spaces and versions.
 
 cdef enum:
@@ -30,7 +31,7 @@ cdef enum:
 cdef enum:
     NAMES_KNOWN = 1024          # spellings of field names remembered per worker
     NAME_LONGEST = 64           # longer ones are not
-    NAMES_AT_HAND = 256         # of them, found without hashing; a power of two
+    NAMES_AT_HAND = 512         # of them, found without hashing; a power of two
     VALUE_LONGEST = 256         # values longer than this are not compared with the last one
     EMPTY_LINES = 16            # ignored before a request
 
@@ -82,7 +83,10 @@ cdef FieldName field_name(bytes spelling):
 
 
 cdef class Head:
-    """The parser's protocol object.  Its callbacks only record."""
+    """What was read of the present head, and the parser's protocol object."""
+
+    def __cinit__(self):
+        COUNT_PARSER(1)
 
     def __init__(self, uint32_t max_fields):
         self.max_fields = max_fields
@@ -102,19 +106,20 @@ cdef class Head:
         self.parser_state = PARSER_FRESH
         return 0
 
-    cdef FieldName find(self, bytes name):
+    cdef FieldName find(self, const char* p, Py_ssize_t n):
         """What is known of the field.  Spellings in daily use are at hand: the slot follows from
-        the length and three characters, and one comparison says whether it is the right one."""
-        cdef const char* p = PyBytes_AS_STRING(name)
-        cdef Py_ssize_t n = PyBytes_GET_SIZE(name)
-        cdef unsigned int slot = (<unsigned int>n * 31 + <unsigned char>p[0] * 7
-                                  + <unsigned char>p[n // 2] * 3
-                                  + <unsigned char>p[n - 1] * 17) % NAMES_AT_HAND
+        the length and four characters, and one comparison says whether it is the right one."""
+        cdef unsigned int slot = (<unsigned int>n * 412 + <unsigned char>p[0] * 113
+                                  + <unsigned char>p[n // 2] * 153
+                                  + <unsigned char>p[n - 1] * 103
+                                  + (<unsigned char>p[n - 2] * 139 if n > 1 else 0)) % NAMES_AT_HAND
         cdef PyObject* there = self.hand_name[slot]
         cdef PyObject* found
+        cdef bytes name
         if (there is not NULL and n == PyBytes_GET_SIZE(<object>there)
                 and memcmp(p, PyBytes_AS_STRING(<object>there), n) == 0):
             return <FieldName>self.hand_field[slot]
+        name = p[:n]
         found = PyDict_GetItem(self.names, name)
         if found is NULL:
             return self.learn(name)
@@ -140,27 +145,45 @@ cdef class Head:
         cdef int slot
         for slot in range(NAMES_AT_HAND):
             Py_XDECREF(self.hand_name[slot])
+        COUNT_PARSER(-1)
 
-    def on_header(self, bytes name, bytes value):
-        cdef FieldName f = self.find(name)
+    cdef int take_fields(self, const char* p, const char* end) except -1:
+        """Take the lines from `p` to `end` apart.  The parser has accepted them: each is a token,
+        a colon and a value without control characters (RFC 9112, 5)."""
+        cdef const char* eol
+        cdef const char* colon
+        while p < end:
+            eol = <const char*>memchr(p, c'\r', end - p)
+            colon = <const char*>memchr(p, c':', end - p)
+            if eol is NULL or colon is NULL or colon >= eol or colon == p:
+                self.refuse(400, "a line of the head is not a field")
+                return 0
+            self.fields += 1
+            if self.fields > self.max_fields:
+                return 0
+            self.field(self.find(p, colon - p), colon + 1, eol)
+            p = eol + 2
+        return 0
+
+    def on_headers_complete(self):
+        self.completed += 1
+
+    cdef int field(self, FieldName f, const char* p, const char* end) except -1:
         cdef str text
-        cdef Py_ssize_t n = PyBytes_GET_SIZE(value)
-        cdef const char* p = PyBytes_AS_STRING(value)
+        cdef Py_ssize_t n
         cdef bint repeated
-        self.fields += 1
-        if self.fields > self.max_fields:
-            return
-        if (f.last is not None and n == PyBytes_GET_SIZE(f.last)
-                and memcmp(p, PyBytes_AS_STRING(f.last), n) == 0):
+        # RFC 9112, 5: blanks around the value are not part of it.
+        while p < end and (p[0] == c' ' or p[0] == c'\t'):
+            p += 1
+        while p < end and ((end - 1)[0] == c' ' or (end - 1)[0] == c'\t'):
+            end -= 1
+        n = end - p
+        if (f.last_text is not None and n == PyUnicode_GET_LENGTH(f.last_text)
+                and memcmp(p, PyUnicode_1BYTE_DATA(f.last_text), n) == 0):
             text = f.last_text
         else:
-            # RFC 9112, 5: blanks around the value are not part of it; the parser leaves those
-            # behind it.
-            while n and (p[n - 1] == c' ' or p[n - 1] == c'\t'):
-                n -= 1
             text = PyUnicode_DecodeLatin1(p, n, NULL)
             if n <= VALUE_LONGEST:
-                f.last = value
                 f.last_text = text
         repeated = f.serial == self.serial or (
             f.transient and PyDict_Contains(self.environ, f.key))
@@ -168,11 +191,12 @@ cdef class Head:
         if f.kind != FIELD_PLAIN:
             text = self.special(f, text, repeated)
             if text is None:
-                return
+                return 0
         elif repeated:
             # RFC 9110, 5.3: the combined value of a repeated field.
             text = <str>PyDict_GetItem(self.environ, f.key) + ", " + text
         PyDict_SetItem(self.environ, f.key, text)
+        return 0
 
     cdef str special(self, FieldName f, str text, bint repeated):
         """A field that means something to the server.  None: it is not for the application."""
@@ -262,6 +286,7 @@ cdef int head_take(Worker w, conn_t* c, const char* data, size_t n, size_t* used
     cdef const char* end
     cdef size_t length, start
     cdef int status
+    cdef bint bare
     h.method = None
     h.status = 0
     # RFC 9112, 2.2: a server should ignore empty lines before the request line; some, not a flood.
@@ -277,7 +302,10 @@ cdef int head_take(Worker w, conn_t* c, const char* data, size_t n, size_t* used
     if n == 0:
         return HEAD_PARTIAL
     start = c.scanned - 3 if c.scanned > 3 else 0
-    end = head_end(p, n, start, &h.lines)
+    end = head_end(p, n, start, &bare)
+    if bare:
+        h.reason = "a line ends without CR LF"
+        return 400
     if end is NULL:
         return head_hopeless(w, c, h, p, n)
     c.scanned = c.lines = c.empty_lines = 0
@@ -288,7 +316,7 @@ cdef int head_take(Worker w, conn_t* c, const char* data, size_t n, size_t* used
     if h.parser_state == PARSER_STALE:
         h.renew()
     while True:
-        status = head_read(w, c, h, p, length, start > 0)
+        status = head_read(w, c, h, p, length)
         if status != HEAD_PARTIAL:
             return status
         # The parser refused, but it was not fresh.  One parser serves everybody: only a fresh
@@ -296,20 +324,22 @@ cdef int head_take(Worker w, conn_t* c, const char* data, size_t n, size_t* used
         h.renew()
 
 
-cdef const char* head_end(const char* p, size_t n, size_t start, uint32_t* lines) noexcept:
-    """Where the head that begins at `p` ends: behind the first empty line at or after `start`;
-    counts the lines before it.  From line to line, because memchr is many bytes at a time and
-    memmem is not."""
+cdef const char* head_end(const char* p, size_t n, size_t start, bint* bare) noexcept:
+    """Where the head that begins at `p` ends: behind the first empty line at or after `start`.
+    From line to line, because memchr is many bytes at a time and memmem is not.  `bare`: there is
+    a LF without CR, which is no line end (RFC 9112, 2.2); the parser would end the request line
+    there and read fields behind it."""
     cdef const char* eol
-    lines[0] = 0
+    bare[0] = False
     while True:
-        lines[0] += 1
         eol = <const char*>memchr(p + start, c'\n', n - start)
         if eol is NULL:
             return NULL
+        if eol == p or (eol - 1)[0] != c'\r':
+            bare[0] = True
+            return NULL
         start = eol + 1 - p
-        if (start + 2 <= n and eol[1] == c'\r' and eol[2] == c'\n' and eol > p
-                and (eol - 1)[0] == c'\r'):
+        if start + 2 <= n and eol[1] == c'\r' and eol[2] == c'\n':
             return eol + 3
 
 
@@ -329,7 +359,7 @@ cdef int head_hopeless(Worker w, conn_t* c, Head h, const char* p, size_t n) exc
         h.reason = ("a TLS handshake on a plain port" if p[0] == 22
                     else "the request line does not begin with a method")
         return 400
-    # RFC 9112, 2.2: a bare CR or LF is not a line end.
+    # RFC 9112, 2.2: a bare CR is not a line end.  (A bare LF was found by head_end.)
     i = seen - 1 if seen else 0
     while True:
         found = <const char*>memchr(p + i, c'\r', n - i)
@@ -344,9 +374,6 @@ cdef int head_hopeless(Worker w, conn_t* c, Head h, const char* p, size_t n) exc
         found = <const char*>memchr(p + i, c'\n', n - i)
         if found is NULL:
             break
-        if found == p or (found - 1)[0] != c'\r':
-            h.reason = "a line ends without CR LF"
-            return 400
         c.lines += 1
         if c.lines > h.max_fields + 1:
             return head_too_many(h)
@@ -410,6 +437,8 @@ cdef int head_line(Worker w, Head h, const char* p, size_t n, const char** targe
 
 
 cdef inline str method_name(const char* p, Py_ssize_t n):
+    """None if it is no token.  The methods named here are always these very objects, so that
+    `is` can tell them."""
     if n == 3:
         if memcmp(p, b"GET", 3) == 0:
             return "GET"
@@ -420,20 +449,21 @@ cdef inline str method_name(const char* p, Py_ssize_t n):
             return "POST"
         if memcmp(p, b"HEAD", 4) == 0:
             return "HEAD"
+    elif n == 7 and memcmp(p, b"CONNECT", 7) == 0:
+        return "CONNECT"
     if not is_token(p, n):
         return None
     return PyUnicode_DecodeLatin1(p, n, NULL)
 
 
-cdef int head_read(Worker w, conn_t* c, Head h, const char* p, size_t length,
-                   bint continued) except -1:
+cdef int head_read(Worker w, conn_t* c, Head h, const char* p, size_t length) except -1:
     """Read a complete head.  HEAD_PARTIAL here means: do it again with a fresh parser."""
     cdef const char* target
     cdef const char* target_end
     cdef int status = head_line(w, h, p, length, &target, &target_end)
     if status != HEAD_PARTIAL:
         return status
-    if h.method == "CONNECT":
+    if h.method is "CONNECT":
         h.reason = "CONNECT: this is not a proxy"
         return 501
     h.serial += 1
@@ -447,6 +477,7 @@ cdef int head_read(Worker w, conn_t* c, Head h, const char* p, size_t length,
         return status
     h.window.start = p
     h.window.length = length
+    h.completed = 0
     try:
         h.feed(h.window)
     except httptools.HttpParserUpgrade:
@@ -467,11 +498,11 @@ cdef int head_read(Worker w, conn_t* c, Head h, const char* p, size_t length,
             raise                       # a defect of ours, not the client's
         h.reason = str(e) or type(e).__name__
         return 400
-    if h.fields + 1 != h.lines and not continued:
-        # Every line but the first is a field, or the parser and we do not read the same head.
+    if h.completed != 1:
         h.parser_state = PARSER_STALE
         h.reason = "the head does not end where it should"
         return 400
+    h.take_fields(target_end + 11, p + length - 2)
     h.parser_state = PARSER_CLEAN
     if h.length > 0 or h.coded or h.close or (h.minor == 0 and not h.keep_alive):
         h.parser_state = PARSER_STALE   # it waits for a body, or for nothing at all

@@ -104,7 +104,7 @@ cdef Exchange exchange_new(Worker w, conn_t* c):
     ex.environ = h.environ
     h.environ = None
     ex.minor = h.minor
-    ex.is_head = h.method == "HEAD"
+    ex.is_head = h.method is "HEAD"
     # RFC 9112, 9.3
     ex.keep_alive = ex.client_keeps = not h.close and (h.minor == 1 or h.keep_alive)
     if w.log_fd >= 0:
@@ -120,7 +120,7 @@ cdef Exchange exchange_refused(Worker w, conn_t* c, bint head_known):
     ex.keep_alive = False
     ex.client_keeps = True
     ex.method = ex.target = None
-    ex.is_head = head_known and w.head.method == "HEAD"
+    ex.is_head = head_known and w.head.method is "HEAD"
     return ex
 
 

@@ -336,7 +336,7 @@ cdef int outbox_push(Worker w, Exchange ex) except -1:
     loop goes on meanwhile."""
     if ex.gone or outbox_drain(w, ex) or not w.running:
         return 0
-    if ex.outbox.spool_written - ex.outbox.spool_read <= w.output_spool:
+    if ex.outbox.spool_written <= w.output_spool:   # the size of the file, read or not
         return 0
     client_wait(w, ex.conn)
     park(w, ex)
