@@ -175,6 +175,7 @@ cdef class Outbox:                  # what the client has not taken, in this ord
     cdef int spool_fd
     cdef int64_t spool_read, spool_written
     cdef int file_fd                # a file for sendfile, -1 if none
+    cdef int file_copy              # a descriptor of our own for it, once the handler is done
     cdef int64_t file_offset, file_left
     cdef object file_owner          # its close() is called when the file is sent or dropped
 
@@ -250,6 +251,9 @@ cdef class Worker:
     cdef line_t lines[64]           # response fields written before (see response.pxi)
     # state of the run
     cdef bint running, draining, stopping, done
+    cdef bint forked                # the application has forked: see loop.pxi
+    cdef bint stranger              # ... and this is the child
+    cdef object __weakref__
     cdef int64_t drain_until
     cdef double drain_timeout
     cdef object context             # contextvars of a request (see app.pxi)
@@ -296,6 +300,7 @@ cdef class MemoryConnection:
 cdef class Input:
     cdef bytes data
     cdef Py_ssize_t position
+    cdef object file                # instead of data: a body that was too large for memory
     cdef bytes take(self, Py_ssize_t n)
 
 cdef class FileWrapper:

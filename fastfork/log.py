@@ -89,4 +89,10 @@ def set_up(level: str = "info") -> None:
 
 def from_core(level: int, message: str, exception: BaseException | None) -> None:
     """What the core calls with an entry; `level` is one of `logging`'s."""
-    logger.log(level, "%s", message, exc_info=exception)
+    try:
+        logger.log(level, "%s", message, exc_info=exception)
+    except Exception as failure:
+        # An exception can be made whose traceback cannot be formatted.  That must not matter more
+        # than the exception itself.
+        logger.log(level, "%s: %s (its traceback cannot be shown: %s)", message,
+                   type(exception).__name__, type(failure).__name__)  # fmt: skip

@@ -38,16 +38,26 @@ cdef int handler_call(Worker w, Exchange ex) except -1:
 
 cdef int handler_failed(Worker w, Exchange ex, object e) except -1:
     """The traceback goes to the error log, never on the wire."""
+    if w.stranger:
+        stranger_ends(w, e)
     if ex.gone and isinstance(e, ClientGone):
         return 0
     w.log(logging.ERROR, "error in the application: "
-          f"{ex.environ.get('REQUEST_METHOD')} {ex.environ.get('RAW_URI')}", e)
+          f"{environ_text(ex, 'REQUEST_METHOD')} {environ_text(ex, 'RAW_URI')}", e)
     if not ex.head_sent:
         respond_simple(w, ex, 500)
     elif not ex.finished:
         # Without its end the client can tell that the response is not whole.
         ex.aborted = True
     return 0
+
+
+cdef str environ_text(Exchange ex, str key):
+    """A value of the environ, unless the application has put something else there."""
+    cdef PyObject* found = PyDict_GetItem(ex.environ, key)
+    if found is not NULL and PyUnicode_CheckExact(<object>found):
+        return <str>found
+    return "?"
 
 
 cdef int respond_sequence(Worker w, Exchange ex, object items) except -1:
@@ -117,7 +127,9 @@ cdef bint respond_file(Worker w, Exchange ex, FileWrapper wrapper) except -1:
         return False
     if fstat(fd, &st) < 0 or not S_ISREG(st.st_mode):
         return False
-    length = max(<int64_t>0, st.st_size - offset)
+    length = st.st_size - offset
+    if length <= 0:                     # empty, or one of those whose size is not told: /proc
+        return False
     if ex.declared >= 0:
         length = min(length, ex.declared)
     try:

@@ -223,15 +223,13 @@ cdef int body_finish(Exchange ex) except -1:
     """The body is complete: wsgi.input, and for a chunked body the length that it turned out to
     have, without which many applications read nothing."""
     cdef Body b = ex.body
-    cdef Input source
+    cdef Input source = Input.__new__(Input)
     if b.file is not None:
         b.file.seek(0)
-        ex.input_file = b.file          # closed with the request
-        ex.environ["wsgi.input"] = b.file
+        ex.input_file = source.file = b.file    # closed with the request
     else:
-        source = Input.__new__(Input)
         source.data = b.exact if b.exact is not None else b.data[:b.received]
-        ex.environ["wsgi.input"] = source
+    ex.environ["wsgi.input"] = source
     if b.chunked:
         ex.environ["CONTENT_LENGTH"] = str(b.received)
     ex.body = None
@@ -239,9 +237,10 @@ cdef int body_finish(Exchange ex) except -1:
 
 
 cdef class Input:
-    """`wsgi.input` of a request whose body is in memory (PEP 3333, Input and Error Streams).
+    """`wsgi.input` (PEP 3333, Input and Error Streams): a body in memory or in a temporary file.
 
-    It has no write() and close() does nothing: the one for requests without a body is shared.
+    close() does nothing: io.TextIOWrapper, for one, closes what it wraps when it is collected, and
+    the one for requests without a body is shared.
     """
 
     def __cinit__(self):
@@ -261,14 +260,18 @@ cdef class Input:
 
     def read(self, size=-1, /):
         """At most `size` bytes; all that is left if it is None or negative."""
+        if self.file is not None:
+            return self.file.read(size)
         return self.take(-1 if size is None else size)
 
     read1 = read
 
     def readline(self, size=-1, /):
         """The next line with its newline, but at most `size` bytes of it."""
-        cdef Py_ssize_t most = -1 if size is None else size
-        cdef Py_ssize_t end
+        cdef Py_ssize_t most, end
+        if self.file is not None:
+            return self.file.readline(-1 if size is None else size)
+        most = -1 if size is None else size
         if self.position >= len(self.data):
             return b""
         end = self.data.find(b"\n", self.position) + 1
@@ -293,7 +296,7 @@ cdef class Input:
         """Fill a writable buffer; the number of bytes put there.  (io.BufferedReader,
         io.TextIOWrapper)"""
         view = memoryview(target).cast("B")
-        piece = self.take(len(view))
+        piece = self.read(len(view))
         view[:len(piece)] = piece
         return len(piece)
 
@@ -314,6 +317,12 @@ cdef class Input:
 
     def seekable(self):
         return False
+
+    def fileno(self):
+        """The descriptor of the temporary file; io.UnsupportedOperation if it is in memory."""
+        if self.file is None:
+            raise io.UnsupportedOperation("fileno")
+        return self.file.fileno()
 
     def flush(self):
         pass

@@ -73,6 +73,9 @@ cdef int conn_close(Worker w, conn_t* c) except -1:
     queue_leave(w, c)
     conn_forget_pending(c)
     if c.watch.fd >= 0:
+        if w.forked:                    # a child may hold a copy: see loop.pxi
+            conn_interest(w, c, 0)
+            shutdown(c.watch.fd, SHUT_RDWR)
         close(c.watch.fd)               # which also takes it out of the epoll set
     if c.memory is not NULL:
         memory = <MemoryConnection>c.memory
@@ -104,6 +107,17 @@ cdef int conn_reset(Worker w, conn_t* c) except -1:
     return conn_close(w, c)
 
 
+cdef int conn_abandon(Worker w, conn_t* c) except -1:
+    """Close a connection with a response that will not be completed."""
+    cdef Exchange ex
+    if c.exchange is not NULL:
+        ex = <Exchange>c.exchange
+        if ex.head_sent and ex.framing == FRAME_CLOSE and (
+                not ex.finished or ex.outbox is not None):
+            return conn_reset(w, c)
+    return conn_close(w, c)
+
+
 cdef int conn_linger(Worker w, conn_t* c) except -1:
     """Close our side and read on for a while: closing with unread input would make the kernel
     send a reset, which can destroy the response on its way (RFC 9112, 9.6)."""
@@ -123,7 +137,7 @@ cdef int conn_failed(Worker w, conn_t* c, object e) except -1:
     w.log(logging.ERROR, "internal error; the connection is closed", e)
     if c.state == CONN_HANDLER and (<Exchange>c.exchange).waiter is not None:
         return conn_lost(w, c)
-    return conn_close(w, c)
+    return conn_abandon(w, c)
 
 
 cdef int conn_lost(Worker w, conn_t* c) except -1:
@@ -367,7 +381,7 @@ cdef bint exchange_end(Worker w, conn_t* c) except -1:
     if w.log_fd >= 0:
         log_request(w, c, ex)
     if ex.gone:
-        conn_close(w, c)
+        conn_abandon(w, c)
         return False
     exchange_release(w, ex)
     c.state = CONN_REST
@@ -394,12 +408,25 @@ cdef int conn_rest(Worker w, conn_t* c) except -1:
     if c.pending is not NULL:
         conn_forget_pending(c)
     c.state = CONN_REST
-    if w.draining or c.eof:
+    if c.eof:
         return conn_close(w, c)
     queue_move(w, c, QUEUE_REST)
+    if w.draining:
+        return conn_last_call(w, c)
     if c.interest != EPOLLIN:
         conn_interest(w, c, EPOLLIN)
     return 0
+
+
+cdef int conn_last_call(Worker w, conn_t* c) except -1:
+    """The worker drains.  A request may be in the socket of a resting connection already: look
+    once; it is answered with Connection: close.  If there is none, close."""
+    cdef ssize_t n = -1
+    if c.watch.fd >= 0:
+        n = recv(c.watch.fd, w.buffer, BUFFER_SIZE, 0)
+    if n > 0:
+        return conn_received(w, c, w.buffer, n)
+    return conn_close(w, c)
 
 
 cdef int conn_refuse(Worker w, conn_t* c, int status, reason) except -1:

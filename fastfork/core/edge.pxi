@@ -23,7 +23,9 @@ import io
 import logging
 import os
 import socket
+import sys
 import tempfile
+import weakref
 
 import httptools
 
@@ -159,6 +161,7 @@ cdef extern from "<sys/socket.h>" nogil:
         SOCK_CLOEXEC
         SOL_SOCKET
         SO_LINGER
+        SHUT_RDWR
         SHUT_WR
         MSG_NOSIGNAL
         MSG_MORE
@@ -182,6 +185,10 @@ cdef extern from "<arpa/inet.h>" nogil:
 
 cdef extern from "<sys/sendfile.h>" nogil:
     ssize_t sendfile(int out, int source, int64_t* offset, size_t n)
+
+cdef extern from "<fcntl.h>" nogil:
+    int fcntl(int fd, int command, int argument)
+    int F_DUPFD_CLOEXEC
 
 cdef extern from "<sys/ioctl.h>" nogil:
     int ioctl(int fd, unsigned long request, void* argument)

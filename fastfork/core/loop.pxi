@@ -139,17 +139,13 @@ cdef bint wind_down(Worker w) except -1:
     if w.drain_until == 0:
         w.drain_until = max(<int64_t>1, w.now + <int64_t>(w.drain_timeout * 1000))
         accept_rest(w)
-        # A request may be waiting in the socket of a resting connection: look once, answer it
-        # with Connection: close, and close the others.  (conn_rest closes while draining.)
         for kind in (QUEUE_REST, QUEUE_NEW):
             while w.queues[kind].first is not NULL and not w.stopping:
                 c = w.queues[kind].first
                 try:
-                    conn_readable(w, c)
+                    conn_last_call(w, c)
                 except Exception as e:
                     conn_failed(w, c, e)
-                if c is w.queues[kind].first:
-                    conn_close(w, c)
         if w.batch_next < w.batch_count or w.ready_first is not NULL:
             return True
     if w.stopping or w.now >= w.drain_until:
@@ -175,7 +171,7 @@ cdef int loop_cut(Worker w) except -1:
             if c.state == CONN_HANDLER:
                 conn_lost(w, c)
             else:
-                conn_close(w, c)
+                conn_abandon(w, c)
             c = following
     return 0
 
@@ -186,6 +182,43 @@ def _carry(Worker w):
         loop_run(w)
     finally:
         COUNT_CARRIER(-1)
+
+
+# -- an application that forks -------------------------------------------------------------
+#
+# A child that a handler forks has copies of all our descriptors, so a close() of ours neither takes
+# a descriptor out of the epoll set nor tells the client, and should the child return from the
+# handler it would go on as a second worker.  So it closes its copies at once, and ends where the
+# application is done with it; and we, who cannot know when it gets to that, take descriptors out of
+# the epoll set before closing them from then on.
+
+_running = None     # weak reference to the worker that runs in this process
+
+
+def _forked_here():
+    cdef Worker w = _running() if _running is not None else None
+    if w is not None:
+        w.forked = True
+
+
+def _forked_away():
+    cdef Worker w = _running() if _running is not None else None
+    cdef int kind
+    cdef conn_t* c
+    if w is None:
+        return
+    w.stranger = True
+    close(w.epoll)
+    w.epoll = -1
+    for kind in range(QUEUES):
+        c = w.queues[kind].first
+        while c is not NULL:
+            if c.watch.fd >= 0:
+                close(c.watch.fd)
+            c = c.next
+
+
+os.register_at_fork(after_in_parent=_forked_here, after_in_child=_forked_away)
 
 
 cdef class Worker:
@@ -283,6 +316,7 @@ cdef class Worker:
 
     def run(self):
         """Serve until `drain` has finished or `stop` was called."""
+        global _running
         cdef object signals = None
         if self.running:
             raise RuntimeError("this worker is running already")
@@ -291,6 +325,7 @@ cdef class Worker:
         self.main = greenlet_current()
         self.carry = lambda: _carry(self)
         self.now = clock_ms()
+        _running = weakref.ref(self)
         signals = _SignalWake(self)
         signals_run(self)       # one that came before its wake-up descriptor was there
         accept_start(self)
@@ -303,6 +338,7 @@ cdef class Worker:
             conns_bury(self)
             log_flush(self)
             signals.close()
+            _running = None
             self.carry = self.main = None
             self.running = False
 

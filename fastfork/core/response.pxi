@@ -353,6 +353,8 @@ cdef int body_send(Worker w, Exchange ex, bytes chunk) except -1:
     cdef char prefix[24]
     cdef iovec iov[4]
     cdef int count = 0
+    if w.stranger:
+        stranger_ends(w, None)
     if ex.gone:
         return 0
     if ex.framing == FRAME_NONE:
@@ -397,10 +399,29 @@ cdef int body_send(Worker w, Exchange ex, bytes chunk) except -1:
 cdef int file_send(Worker w, Exchange ex, object owner, int fd, int64_t offset,
                    int64_t length) except -1:
     """Head, then a file by sendfile.  Takes the owner over: it is closed when that is done."""
+    if w.stranger:
+        stranger_ends(w, None)
     ex.head_sent = True
     ex.sent = length
     send_file(w, ex, owner, fd, offset, length)
     return 0
+
+
+cdef int stranger_ends(Worker w, object e) except -1:
+    """This process was forked by a handler, and the application is done with it: nothing of the
+    response is its business.  Does not return."""
+    cdef int status = 0
+    if isinstance(e, SystemExit):
+        status = e.code if isinstance(e.code, int) else e.code is not None
+    elif e is not None:
+        status = 1
+        w.log(logging.ERROR, "error in a process that the application forked", e)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception as failure:
+            w.log(logging.ERROR, "cannot flush the output of a forked process", failure)
+    os._exit(status & 255)
 
 
 cdef int respond_end(Worker w, Exchange ex) except -1:

@@ -159,7 +159,12 @@ cdef int send_file(Worker w, Exchange ex, object owner, int fd, int64_t offset,
     box.file_owner = owner
     if <size_t>done < ex.head_length:
         outbox_append(w, ex, ex.head + done, ex.head_length - done)
-    outbox_drain(w, ex)
+    if not outbox_drain(w, ex):
+        # It will be sent when the application is done with it, and it may close the file, whose
+        # number may then become another file's.
+        box.file_fd = box.file_copy = fcntl(fd, F_DUPFD_CLOEXEC, 3)
+        if box.file_copy < 0:
+            raise OSError(errno, os.strerror(errno))
     return 0
 
 
@@ -184,12 +189,13 @@ cdef int close_quietly(Worker w, object owner) except -1:
 cdef class Outbox:
 
     def __cinit__(self):
-        self.file_fd = -1
-        self.spool_fd = -1
+        self.file_fd = self.file_copy = self.spool_fd = -1
         COUNT_OUTBOX(1)
 
     def __dealloc__(self):
         buffer_free(self.data)
+        if self.file_copy >= 0:
+            close(self.file_copy)
         COUNT_OUTBOX(-1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from types import SimpleNamespace
 
@@ -167,3 +168,11 @@ class Wire:
         self.connections.clear()
         self.log.clear()
         del self.connection, self.worker
+
+
+def is_spooled(stream):
+    """Is this wsgi.input a temporary file?"""
+    try:
+        return stream.fileno() >= 0
+    except io.UnsupportedOperation:
+        return False

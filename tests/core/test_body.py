@@ -6,9 +6,7 @@ import os
 import random
 
 import pytest
-from answers import Recorder, chunked, request
-
-from fastfork import _core
+from answers import Recorder, chunked, is_spooled, request
 
 EVERY_BYTE = bytes(range(256)) * 4
 
@@ -111,15 +109,21 @@ def test_handler_starts_only_when_the_body_is_there(wire, recorder):
 @pytest.mark.parametrize("size, spooled", [(99, False), (100, False), (101, True), (5000, True)])
 @pytest.mark.parametrize("coding", ["length", "chunked"])
 def test_body_over_the_memory_limit_is_a_file(wire, recorder, size, spooled, coding):
-    """Up to `body_memory` it is an `Input`, beyond a real file with a descriptor."""
+    """Up to `body_memory` it is in memory, beyond it has a descriptor."""
     body = random.Random(size).randbytes(size)
     if coding == "length":
         raw = request("POST", "/", body=body)
     else:
         raw = request("POST", "/", "Transfer-Encoding: chunked", body=chunked(body[:90], body[90:]))
-    assert wire(recorder, body_memory=100).one(raw).status == 200
+    kinds = []
+
+    def app(environ, start_response):
+        kinds.append(is_spooled(environ["wsgi.input"]))
+        return recorder(environ, start_response)
+
+    assert wire(app, body_memory=100).one(raw).status == 200
     assert recorder.body == body
-    assert isinstance(recorder.environ["wsgi.input"], _core.Input) is not spooled
+    assert kinds == [spooled]
 
 
 def test_spooled_file_is_without_a_name_and_goes_with_the_request(wire):

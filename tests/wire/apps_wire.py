@@ -47,6 +47,13 @@ def pid(environ, start_response, query):
     return [b"%d" % os.getpid()]
 
 
+def is_spooled(stream):
+    try:
+        return stream.fileno() >= 0
+    except io.UnsupportedOperation:
+        return False
+
+
 def upload(environ, start_response, query):
     """Length and checksum of the body, and whether it lies in a file."""
     stream, length, digest = environ["wsgi.input"], 0, hashlib.sha256()
@@ -56,7 +63,7 @@ def upload(environ, start_response, query):
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps({"length": length, "sha256": digest.hexdigest(),
                         "declared": environ.get("CONTENT_LENGTH"),
-                        "file": hasattr(stream, "fileno")}).encode()]
+                        "file": is_spooled(stream)}).encode()]
 
 
 def ignore(environ, start_response, query):
