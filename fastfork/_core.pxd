@@ -239,6 +239,7 @@ cdef class Worker:
     cdef queue_t queues[7]
     cdef conn_t* ready_first        # complete requests waiting for a handler
     cdef conn_t* ready_last
+    cdef bint ready_turn            # the first of them may go before the next epoll_wait
     cdef conn_t* graveyard          # closed in this batch: an event may still point at them
     cdef conn_t* spare_conns        # freed records for the next connections
     cdef int spare_count

@@ -108,7 +108,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     if unknown:
         flag = unknown[0].split("=")[0]
         near = config.perhaps(flag, [row.flag for row in config.TABLE.values()])
-        raise ConfigError(f"There is no flag or argument {flag!r}{near}, see fastfork --help.")
+        raise ConfigError(f"There is no flag or argument {flag!r}{near}, see fastfork serve --help.")
     return arguments
 
 

@@ -19,6 +19,7 @@
 
 cdef enum:
     SPARE_CONNECTIONS = 1024    # records kept for the next connections
+    TURN = 16                   # pipelined requests served before others have their turn
 
 
 # -- records -------------------------------------------------------------------------------
@@ -206,11 +207,11 @@ cdef int conn_event(Worker w, conn_t* c, uint32_t events) except -1:
             (<Exchange>c.exchange).gone = True
             return conn_end_exchange(w, c)
         return conn_close(w, c)
-    if events & EPOLLOUT:
+    if events & EPOLLOUT and state != CONN_READY:
         return conn_writable(w, c)
-    # Readable, but it has no turn now.  Only here, where it happens, is the price of an
+    # Readable, or still armed for the response before, but it has no turn now.  Only here, where it happens, is the price of an
     # epoll_ctl paid; going back to rest arms it again.
-    return conn_interest(w, c, c.interest & ~<uint32_t>EPOLLIN)
+    return conn_interest(w, c, 0 if state == CONN_READY else c.interest & ~<uint32_t>EPOLLIN)
 
 
 cdef int conn_readable(Worker w, conn_t* c) except -1:
@@ -294,13 +295,16 @@ cdef int conn_advance(Worker w, conn_t* c, const char* data, size_t n) except -1
     """Serve every request that is complete in `data` until more bytes are needed, no handler
     is free, the client does not keep up, or the connection ends."""
     cdef size_t used
-    cdef int status
+    cdef int status, served = 0
     cdef Exchange ex
     while True:
         used = 0
         if c.state != CONN_BODY:
             if n == 0:
                 return conn_rest(w, c)
+            if served >= TURN:
+                ready_append(w, c)      # others have their turn before the rest of these
+                return 0
             status = head_take(w, c, data, n, &used)
             data += used
             n -= used
@@ -348,6 +352,7 @@ cdef int conn_advance(Worker w, conn_t* c, const char* data, size_t n) except -1
             return 0
         if not conn_serve(w, c):
             return 0
+        served += 1
         data = c.pending + c.pending_start
         n = c.pending_end - c.pending_start
 
@@ -400,7 +405,6 @@ cdef int conn_end_exchange(Worker w, conn_t* c) except -1:
     """As exchange_end, from an event: goes on with what is pending."""
     if exchange_end(w, c):
         return conn_advance(w, c, c.pending + c.pending_start, c.pending_end - c.pending_start)
-    return 0
 
 
 cdef int conn_rest(Worker w, conn_t* c) except -1:
@@ -448,7 +452,7 @@ cdef int conn_refuse(Worker w, conn_t* c, int status, reason) except -1:
     return 0
 
 
-# -- requests waiting for a handler --------------------------------------------------------
+# -- connections waiting for a handler, or for their next turn -----------------------------
 
 cdef int ready_append(Worker w, conn_t* c) except -1:
     c.state = CONN_READY
@@ -477,7 +481,19 @@ cdef int ready_leave(Worker w, conn_t* c) except -1:
     return 0
 
 
+cdef int ready_next(Worker w) except -1:
+    """The first of them has its turn."""
+    cdef conn_t* c = w.ready_first
+    ready_leave(w, c)
+    try:
+        return conn_serve_ready(w, c)
+    except Exception as e:
+        return conn_failed(w, c, e)
+
+
 cdef int conn_serve_ready(Worker w, conn_t* c) except -1:
-    if conn_serve(w, c):
-        return conn_advance(w, c, c.pending + c.pending_start, c.pending_end - c.pending_start)
-    return 0
+    if c.exchange is NULL:              # it only waited for its turn
+        c.state = CONN_REST
+    elif not conn_serve(w, c):
+        return 0
+    return conn_advance(w, c, c.pending + c.pending_start, c.pending_end - c.pending_start)

@@ -4,17 +4,12 @@
 
 cdef int loop_run(Worker w) except -1:
     """Run until w.done.  Whoever has the baton is in here."""
-    cdef conn_t* c
     while True:
         if w.parked and w.runnable:
             baton_pass(w)
-        elif w.ready_first is not NULL and w.handlers < w.max_handlers:
-            c = w.ready_first
-            ready_leave(w, c)
-            try:
-                conn_serve_ready(w, c)
-            except Exception as e:
-                conn_failed(w, c, e)
+        elif w.ready_turn and w.ready_first is not NULL and w.handlers < w.max_handlers:
+            w.ready_turn = False
+            ready_next(w)
         elif w.batch_next < w.batch_count:
             w.batch_next += 1
             loop_dispatch(w, <epoll_event*>w.events + w.batch_next - 1)
@@ -68,6 +63,9 @@ cdef int loop_wait(Worker w) except -1:
         wait = min(wait, w.drain_until - w.now)
     # One millisecond more than asked for: the coarse clock may lag behind epoll's.
     wait = 0 if wait < 0 else (-1 if wait == 1 << 30 else wait + 1)
+    w.ready_turn = True                 # after the events, one of those that wait for a handler
+    if w.ready_first is not NULL and w.handlers < w.max_handlers:
+        wait = 0
     with nogil:
         n = epoll_wait(w.epoll, <epoll_event*>w.events, EVENTS, <int>wait)
         if n < 0:

@@ -46,6 +46,8 @@ cdef class MemoryConnection:
             step = min(left, <size_t>BUFFER_SIZE)
             memcpy(self.worker.buffer, p, step)     # as recv does
             conn_received(self.worker, self.conn, self.worker.buffer, step)
+            while self.worker.ready_first is not NULL and not self.worker.running:
+                ready_next(self.worker)         # as the loop does
             p += step
             left -= step
         return self._settle()

@@ -460,6 +460,7 @@ cdef int head_read(Worker w, conn_t* c, Head h, const char* p, size_t length) ex
     """Read a complete head.  HEAD_PARTIAL here means: do it again with a fresh parser."""
     cdef const char* target
     cdef const char* target_end
+    cdef bint was_fresh
     cdef int status = head_line(w, h, p, length, &target, &target_end)
     if status != HEAD_PARTIAL:
         return status
@@ -467,7 +468,8 @@ cdef int head_read(Worker w, conn_t* c, Head h, const char* p, size_t length) ex
         h.reason = "CONNECT: this is not a proxy"
         return 501
     h.serial += 1
-    h.fields = 0
+    h.status = 0
+    h.fields = h.completed = 0
     h.host = h.close = h.keep_alive = h.expect = h.coded = h.chunked = False
     h.length = -1
     h.authority = None
@@ -477,7 +479,8 @@ cdef int head_read(Worker w, conn_t* c, Head h, const char* p, size_t length) ex
         return status
     h.window.start = p
     h.window.length = length
-    h.completed = 0
+    was_fresh = h.parser_state == PARSER_FRESH
+    h.parser_state = PARSER_STALE       # unless all goes well
     try:
         h.feed(h.window)
     except httptools.HttpParserUpgrade:
@@ -486,27 +489,26 @@ cdef int head_read(Worker w, conn_t* c, Head h, const char* p, size_t length) ex
         # fields.
         pass
     except Exception as e:
-        if h.parser_state != PARSER_FRESH:
+        if not was_fresh:
             return HEAD_PARTIAL
-        h.parser_state = PARSER_STALE
-        if h.status:                    # a better reason is known
-            return h.status
-        if isinstance(e, httptools.HttpParserInvalidMethodError):
-            h.reason = f"the method {h.method} is not known"
-            return 501
         if isinstance(e, httptools.HttpParserCallbackError):
             raise                       # a defect of ours, not the client's
         h.reason = str(e) or type(e).__name__
+        if isinstance(e, httptools.HttpParserInvalidMethodError) or "nvalid method" in h.reason:
+            h.reason = f"the method {h.method} is not known"
+            return 501
         return 400
     if h.completed != 1:
-        h.parser_state = PARSER_STALE
+        if not was_fresh:
+            return HEAD_PARTIAL
         h.reason = "the head does not end where it should"
         return 400
     h.take_fields(target_end + 11, p + length - 2)
-    h.parser_state = PARSER_CLEAN
-    if h.length > 0 or h.coded or h.close or (h.minor == 0 and not h.keep_alive):
-        h.parser_state = PARSER_STALE   # it waits for a body, or for nothing at all
-    return head_check(w, h)
+    status = head_check(w, h)
+    if status == HEAD_READY and h.length <= 0 and not h.coded and not h.close and (
+            h.minor == 1 or h.keep_alive):
+        h.parser_state = PARSER_CLEAN   # it waits neither for a body nor for the end
+    return status
 
 
 cdef int head_check(Worker w, Head h) except -1:

@@ -127,24 +127,21 @@ cdef Exchange exchange_refused(Worker w, conn_t* c, bint head_known):
 cdef int exchange_release(Worker w, Exchange ex) except -1:
     """The connection is done with it.  Whatever it still holds is dropped."""
     cdef conn_t* c = ex.conn
+    cdef object file = ex.input_file if ex.body is None else ex.body.file
+    c.exchange = NULL                   # first: nothing below may be done twice
     ex.conn = NULL
-    ex.finished = True
-    ex.environ = None
     ex.worker = None
-    if ex.body is not None:
-        ex.input_file = ex.body.file
-        ex.body = None
-    if ex.input_file is not None:
-        ex.input_file.close()
-        ex.input_file = None
+    ex.finished = True
+    ex.environ = ex.body = ex.input_file = None
     ex.method = ex.target = ex.referer = ex.agent = None
+    if file is not None:
+        close_quietly(w, file)
     if ex.outbox is not None:
         outbox_drop(w, ex)
     if ex.head_size > HEAD_SMALL:
         buffer_free(ex.head)
         ex.head = NULL
         ex.head_size = 0
-    c.exchange = NULL
     # An application that kept start_response or write keeps this exchange; it must not come to
     # another request.
     if (Py_REFCNT(<PyObject*>ex.start_response_) == 1 and Py_REFCNT(<PyObject*>ex.write_) == 1

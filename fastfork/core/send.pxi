@@ -176,11 +176,12 @@ cdef int file_shrank(Worker w, Exchange ex, int64_t missing) except -1:
 
 
 cdef int close_quietly(Worker w, object owner) except -1:
-    """close() of something that the application gave us, when nobody is left to raise to."""
+    """close() of something that the application has or had in its hands, when nobody is left to
+    raise to."""
     try:
         owner.close()
     except BaseException as e:
-        w.log(logging.ERROR, "close() of a response failed", e)
+        w.log(logging.ERROR, f"close() of {type(owner).__name__} failed", e)
     return 0
 
 
@@ -214,7 +215,7 @@ cdef int outbox_drop(Worker w, Exchange ex) except -1:
         box.file_owner = None
         close_quietly(w, owner)
     if box.spool is not None:
-        box.spool.close()
+        close_quietly(w, box.spool)
     return 0
 
 
