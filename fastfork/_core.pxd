@@ -61,6 +61,7 @@ cdef struct conn_t:
     uint8_t state
     uint8_t queue
     bint gone                       # the client has reset or vanished: nothing can be sent
+    bint cut                        # to be closed by a reset
     bint eof                        # the client has closed its sending side
     uint32_t interest               # what epoll reports of it now
     uint32_t requests               # served so far
@@ -255,8 +256,9 @@ cdef class Worker:
     cdef bint forked                # the application has forked: see loop.pxi
     cdef bint stranger              # ... and this is the child
     cdef object __weakref__
-    cdef int64_t drain_until
-    cdef double drain_timeout
+    cdef int64_t drain_until        # ms: what is not finished by then is cut off (0: no drain)
+    cdef int64_t new_until          # ms: then connections without a request are closed too
+    cdef bint wound_down            # resting connections have had their last call
     cdef object context             # contextvars of a request (see app.pxi)
     cdef object base_context
     cdef bint base_empty

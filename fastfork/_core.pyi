@@ -73,7 +73,7 @@ class Worker:
         Safe to call from a Python signal handler."""
 
     def stop(self) -> None:
-        """`run` returns before the next event; connections are closed.
+        """`run` returns before the next request is served; connections are closed.
         Safe to call from a Python signal handler."""
 
     def watch(self, fd: int, callback: Callable[[], object]) -> None:

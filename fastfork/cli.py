@@ -126,6 +126,11 @@ def _open_standard_descriptors() -> None:
             os.fstat(fd)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    # wsgi.errors must be something that can be written to (PEP 3333).
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)
 
 
 def _check_ready_fd(fd: int | None) -> None:

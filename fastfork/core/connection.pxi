@@ -76,7 +76,8 @@ cdef int conn_close(Worker w, conn_t* c) except -1:
     if c.watch.fd >= 0:
         if w.forked:                    # a child may hold a copy: see loop.pxi
             conn_interest(w, c, 0)
-            shutdown(c.watch.fd, SHUT_RDWR)
+            if not c.cut:
+                shutdown(c.watch.fd, SHUT_RDWR)
         close(c.watch.fd)               # which also takes it out of the epoll set
     if c.memory is not NULL:
         memory = <MemoryConnection>c.memory
@@ -99,6 +100,7 @@ cdef int conn_reset(Worker w, conn_t* c) except -1:
     """Close with a reset: the only way to tell a client of a close-delimited body, or one that
     has been promised more bytes, that it has not got everything."""
     cdef linger now
+    c.cut = True
     if c.watch.fd >= 0:
         now.l_onoff = 1
         now.l_linger = 0
@@ -109,12 +111,12 @@ cdef int conn_reset(Worker w, conn_t* c) except -1:
 
 
 cdef int conn_abandon(Worker w, conn_t* c) except -1:
-    """Close a connection with a response that will not be completed."""
+    """Close a connection whose response will not be completed: by a reset, which tells the client
+    whatever the framing is, and makes the kernel drop what it still holds for it."""
     cdef Exchange ex
     if c.exchange is not NULL:
         ex = <Exchange>c.exchange
-        if ex.head_sent and ex.framing == FRAME_CLOSE and (
-                not ex.finished or ex.outbox is not None):
+        if ex.head_sent and (not ex.finished or ex.outbox is not None):
             return conn_reset(w, c)
     return conn_close(w, c)
 
@@ -302,7 +304,7 @@ cdef int conn_advance(Worker w, conn_t* c, const char* data, size_t n) except -1
         if c.state != CONN_BODY:
             if n == 0:
                 return conn_rest(w, c)
-            if served >= TURN:
+            if served >= TURN or (served and overdue(w)):
                 ready_append(w, c)      # others have their turn before the rest of these
                 return 0
             status = head_take(w, c, data, n, &used)

@@ -2,20 +2,26 @@
 # several greenlets in turn (park.pxi), so nothing that matters between two events lives on its
 # stack.
 
+cdef enum:
+    NEW_GRACE = 500             # ms that a draining worker gives new connections for their request
+
+
 cdef int loop_run(Worker w) except -1:
     """Run until w.done.  Whoever has the baton is in here."""
     while True:
         if w.parked and w.runnable:
             baton_pass(w)
-        elif w.ready_turn and w.ready_first is not NULL and w.handlers < w.max_handlers:
-            w.ready_turn = False
-            ready_next(w)
-        elif w.batch_next < w.batch_count:
+        elif w.batch_next < w.batch_count and not overdue(w):
             w.batch_next += 1
             loop_dispatch(w, <epoll_event*>w.events + w.batch_next - 1)
+        elif (w.ready_turn and w.ready_first is not NULL and w.handlers < w.max_handlers
+                and not overdue(w)):
+            w.ready_turn = False
+            ready_next(w)
         elif w.done:
             return 0
         else:
+            w.batch_next = w.batch_count
             conns_bury(w)
             if w.watches_dead:
                 watches_bury(w)
@@ -61,6 +67,8 @@ cdef int loop_wait(Worker w) except -1:
         wait = min(wait, w.log_flush_at - w.now)
     if w.drain_until:
         wait = min(wait, w.drain_until - w.now)
+    if w.new_until:
+        wait = min(wait, w.new_until - w.now)
     # One millisecond more than asked for: the coarse clock may lag behind epoll's.
     wait = 0 if wait < 0 else (-1 if wait == 1 << 30 else wait + 1)
     w.ready_turn = True                 # after the events, one of those that wait for a handler
@@ -132,21 +140,17 @@ cdef int watches_bury(Worker w) except -1:
 
 cdef bint wind_down(Worker w) except -1:
     """drain() or stop() was called.  True when the loop should look again at once."""
-    cdef int kind
-    cdef conn_t* c
-    if w.drain_until == 0:
-        w.drain_until = max(<int64_t>1, w.now + <int64_t>(w.drain_timeout * 1000))
+    if not w.wound_down:
+        w.wound_down = True
+        w.new_until = w.now + NEW_GRACE
         accept_rest(w)
-        for kind in (QUEUE_REST, QUEUE_NEW):
-            while w.queues[kind].first is not NULL and not w.stopping:
-                c = w.queues[kind].first
-                try:
-                    conn_last_call(w, c)
-                except Exception as e:
-                    conn_failed(w, c, e)
+        last_calls(w, QUEUE_REST)
         if w.batch_next < w.batch_count or w.ready_first is not NULL:
             return True
-    if w.stopping or w.now >= w.drain_until:
+    if w.new_until and w.now >= w.new_until:
+        w.new_until = 0
+        last_calls(w, QUEUE_NEW)
+    if overdue(w):
         loop_cut(w)
         if w.handlers == 0:
             w.done = True
@@ -155,6 +159,18 @@ cdef bint wind_down(Worker w) except -1:
         w.done = True
         return True
     return False
+
+
+cdef int last_calls(Worker w, int kind) except -1:
+    """Close the connections of a queue that have not begun a request."""
+    cdef conn_t* c
+    while w.queues[kind].first is not NULL and not overdue(w):
+        c = w.queues[kind].first
+        try:
+            conn_last_call(w, c)
+        except Exception as e:
+            conn_failed(w, c, e)
+    return 0
 
 
 cdef int loop_cut(Worker w) except -1:
@@ -353,11 +369,11 @@ cdef class Worker:
         """Stop accepting, close resting connections, answer what is in flight with
         `Connection: close`; `run` returns when nothing is left or after `timeout` seconds."""
         if not self.draining:
-            self.drain_timeout = max(timeout, 0.0)
+            self.drain_until = max(<int64_t>1, clock_ms() + <int64_t>(max(timeout, 0.0) * 1000))
             self.draining = True
 
     def stop(self):
-        """`run` returns before the next event; connections are closed."""
+        """`run` returns before the next request is served; connections are closed."""
         self.stopping = True
 
     def watch(self, int fd, callback):

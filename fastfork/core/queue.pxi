@@ -31,3 +31,8 @@ cdef inline void queue_move(Worker w, conn_t* c, int kind) noexcept:
     """Begin a wait of this kind, from now."""
     queue_leave(w, c)
     queue_append(w, c, kind)
+
+
+cdef inline bint overdue(Worker w) noexcept:
+    """Is it time to drop everything?"""
+    return w.stopping or (w.drain_until != 0 and w.now >= w.drain_until)

@@ -299,7 +299,9 @@ cdef int head_begin(Worker w, Exchange ex, int64_t length) except -1:
     ex.head_begun = True
     if ex.status == 204 or ex.status == 304 or ex.is_head:
         ex.framing = FRAME_NONE
-        if ex.declared < 0 and ex.is_head and ex.status != 304:
+        if ex.declared < 0 and ex.is_head and ex.status != 304 and length > 0:
+            # Not 0: many an application leaves the body of a HEAD out and the length to the
+            # server, and then nobody knows what GET would have (RFC 9110, 8.6).
             ex.declared = length
         if ex.status == 204:            # RFC 9110, 8.6
             ex.declared = -1
