@@ -253,6 +253,7 @@ cdef class Worker:
     cdef line_t lines[64]           # response fields written before (see response.pxi)
     # state of the run
     cdef bint running, draining, stopping, done
+    cdef unsigned long thread       # the one that runs the loop
     cdef bint forked                # the application has forked: see loop.pxi
     cdef bint stranger              # ... and this is the child
     cdef object __weakref__

@@ -55,6 +55,11 @@ cdef int accept_stop(Worker w) except -1:
     return 0
 
 
+cdef int accept_pause(Worker w) except -1:
+    w.accept_again = w.now + ACCEPT_PAUSE
+    return accept_stop(w)
+
+
 cdef int accept_rest(Worker w) except -1:
     """The end of accepting.  Whoever the kernel has connected already may have sent a request;
     afterwards the listeners are closed, so that nobody else is kept waiting for nothing."""
@@ -89,9 +94,7 @@ cdef int accept_ready(Worker w, listener_t* listener) except -1:
                     w.starved = True
                     w.log(logging.ERROR, f"cannot accept: {os.strerror(errno)}; trying again "
                           f"every {ACCEPT_PAUSE} ms", None)
-                w.accept_again = w.now + ACCEPT_PAUSE
-                accept_stop(w)
-                return 0
+                return accept_pause(w)
             if errno == EAGAIN:
                 return 0
             continue            # ECONNABORTED and the like: that client is gone, others are not

@@ -48,7 +48,7 @@ cdef int handler_failed(Worker w, Exchange ex, object e) except -1:
         respond_simple(w, ex, 500)
     elif not ex.finished:
         # Without its end the client can tell that the response is not whole.
-        ex.aborted = True
+        ex.aborted = ex.finished = True
     return 0
 
 
@@ -62,18 +62,19 @@ cdef str environ_text(Exchange ex, str key):
 
 cdef int respond_sequence(Worker w, Exchange ex, object items) except -1:
     """A list or tuple: all of it is here, so its length is known."""
-    cdef Py_ssize_t i, n = len(items)
     cdef int64_t total = 0
-    if n == 1:
+    cdef tuple pieces
+    if len(items) == 1:
         return respond_whole(w, ex, items[0])
-    for i in range(n):
-        chunk_check(items[i])
-        total += len(<bytes>items[i])
+    pieces = tuple(items)               # a list may be changed while we wait for the client
+    for piece in pieces:
+        chunk_check(piece)
+        total += len(<bytes>piece)
     if total <= BUFFER_SIZE:
-        return respond_whole(w, ex, b"".join(items))
+        return respond_whole(w, ex, b"".join(pieces))
     head_begin(w, ex, total)
-    for i in range(n):
-        body_send(w, ex, <bytes>items[i])
+    for piece in pieces:
+        body_send(w, ex, <bytes>piece)
     return respond_end(w, ex)
 
 
@@ -115,6 +116,7 @@ cdef bint respond_file(Worker w, Exchange ex, FileWrapper wrapper) except -1:
     cdef int fd
     cdef stat_t st
     cdef object plain
+    cdef bint handed_over = False
     if ex.head_sent or not ex.started:
         return False
     plain = plain_file(wrapper.filelike)
@@ -134,16 +136,13 @@ cdef bint respond_file(Worker w, Exchange ex, FileWrapper wrapper) except -1:
         length = min(length, ex.declared)
     try:
         head_begin(w, ex, length)
-        if ex.framing == FRAME_NONE or length == 0:
-            respond_end(w, ex)
-            wrapper.close()
-            return True
-        file_send(w, ex, wrapper, fd, offset, length)
+        if ex.framing != FRAME_NONE and length:
+            handed_over = True          # sending it includes closing it
+            file_send(w, ex, wrapper, fd, offset, length)
         respond_end(w, ex)
-    except BaseException:
-        if ex.outbox is None or ex.outbox.file_owner is None:
+    finally:
+        if not handed_over:
             wrapper.close()
-        raise
     return True
 
 
@@ -153,11 +152,14 @@ cdef object plain_file(object filelike):
     kind = type(filelike)
     if kind is not io.FileIO and kind is not io.BufferedReader and kind is not io.BufferedRandom:
         # A wrapper, as tempfile's and Django's, whose read() is that of its `file`?
-        read = getattr(filelike, "read", None)
-        filelike = getattr(filelike, "file", None)
-        kind = type(filelike)
-        if getattr(read, "__wrapped__", read) != getattr(filelike, "read", None):
+        try:
+            read = filelike.read
+            filelike = filelike.file
+            if getattr(read, "__wrapped__", read) != filelike.read:
+                return None
+        except Exception:       # its attributes may be anything: then it is iterated
             return None
+        kind = type(filelike)
     if kind is io.FileIO:
         return filelike
     if ((kind is io.BufferedReader or kind is io.BufferedRandom)

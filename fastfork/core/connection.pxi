@@ -116,7 +116,7 @@ cdef int conn_abandon(Worker w, conn_t* c) except -1:
     cdef Exchange ex
     if c.exchange is not NULL:
         ex = <Exchange>c.exchange
-        if ex.head_sent and (not ex.finished or ex.outbox is not None):
+        if ex.head_sent and (ex.aborted or not ex.finished or ex.outbox is not None):
             return conn_reset(w, c)
     return conn_close(w, c)
 

@@ -86,6 +86,7 @@ cdef extern from "Python.h":
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
     Py_ssize_t PyObject_Length(object o) except -1
+    unsigned long PyThread_get_thread_ident()
 
 cdef extern from "greenlet.h":
     # Declared by hand: greenlet ships its C API without a .pxd.

@@ -44,7 +44,11 @@ cdef int loop_dispatch(Worker w, epoll_event* event) except -1:
         except Exception as e:
             return conn_failed(w, <conn_t*>watch, e)
     if watch.kind == WATCH_LISTENER:
-        return accept_ready(w, <listener_t*>watch)
+        try:
+            return accept_ready(w, <listener_t*>watch)
+        except Exception as e:
+            w.log(logging.ERROR, "internal error; accepting pauses", e)
+            return accept_pause(w)
     fd_watch = <fd_watch_t*>watch
     if not fd_watch.dead:
         try:
@@ -334,19 +338,23 @@ cdef class Worker:
         cdef object signals = None
         if self.running:
             raise RuntimeError("this worker is running already")
-        self.running = True
         self.done = False
         self.main = greenlet_current()
         self.carry = lambda: _carry(self)
         self.now = clock_ms()
         _running = weakref.ref(self)
         signals = _SignalWake(self)
+        self.running = True
+        self.thread = PyThread_get_thread_ident()
         signals_run(self)       # one that came before its wake-up descriptor was there
-        accept_start(self)
         try:
+            accept_start(self)
             loop_run(self)
             self._retire_carriers()
         finally:
+            self.batch_next = self.batch_count = 0
+            self.spares.clear()
+            self.runnable.clear()
             accept_stop(self)
             loop_cut(self)
             conns_bury(self)

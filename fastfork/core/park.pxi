@@ -14,13 +14,13 @@
 cdef int park(Worker w, Exchange ex) except -1:
     """Wait until `unpark`.  Called on the handler's greenlet."""
     cdef object carrier
-    ex.waiter = greenlet_current()
     if w.spares:
         carrier = w.spares.pop()
     else:
         carrier = greenlet_new(w.carry, w.main)
         w.carriers_total += 1
         COUNT_CARRIER(1)
+    ex.waiter = greenlet_current()
     w.parked += 1
     w.switches_total += 1
     try:

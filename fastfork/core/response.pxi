@@ -88,7 +88,7 @@ cdef Exchange exchange_take(Worker w, conn_t* c):
     ex.worker = w                       # not while in the pool: that would be a cycle
     ex.conn = c
     c.exchange = <PyObject*>ex
-    ex.started = ex.head_begun = ex.head_sent = ex.finished = False
+    ex.started = ex.head_sent = ex.finished = False
     ex.aborted = ex.refused = ex.excess_told = False
     ex.gone = c.gone
     ex.sent = 0
@@ -170,6 +170,7 @@ cdef inline bint exchange_cut(Exchange ex) noexcept:
 
 cdef inline void head_reset(Exchange ex) noexcept:
     ex.head_length = 0
+    ex.head_begun = False
     ex.declared = -1
     ex.has_date = ex.has_server = ex.app_close = False
     ex.framing = FRAME_NONE
@@ -233,7 +234,8 @@ cdef int head_field(Exchange ex, object name, object value) except -1:
     head_put(ex, b": ", 2)
     head_put(ex, v, m)
     head_put(ex, b"\r\n", 2)
-    if special == FIELD_ORDINARY and n + m + 4 <= <Py_ssize_t>sizeof(line.text):
+    if (special == FIELD_ORDINARY and n + m + 4 <= <Py_ssize_t>sizeof(line.text)
+            and PyUnicode_CheckExact(name) and PyUnicode_CheckExact(value)):
         # The references keep the addresses from meaning anything else.
         Py_INCREF(name)
         Py_INCREF(value)
@@ -443,7 +445,6 @@ cdef int respond_simple(Worker w, Exchange ex, int status) except -1:
     cdef bytes reason = REASONS[status]
     cdef bytes line = b"%d %s" % (status, reason)
     head_reset(ex)
-    ex.head_begun = False
     head_status(ex, line.decode())
     head_field(ex, "Content-Type", "text/plain; charset=utf-8")
     ex.started = True

@@ -345,6 +345,8 @@ cdef int outbox_push(Worker w, Exchange ex) except -1:
         return 0
     if ex.outbox.spool_written <= w.output_spool:   # the size of the file, read or not
         return 0
+    if PyThread_get_thread_ident() != w.thread:
+        return 0                        # write() in a thread of the application's: it cannot park
     client_wait(w, ex.conn)
     park(w, ex)
     return 0

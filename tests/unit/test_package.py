@@ -20,5 +20,6 @@ def test_run_time_dependencies():
     """httptools and greenlet, nothing else; the rest are extras."""
     text = (ROOT / "pyproject.toml").read_text()
     (line,) = [line for line in text.splitlines() if line.startswith("dependencies = ")]
-    names = [part.split(">=")[0].strip(' "') for part in line[len("dependencies = ["):-1].split(",")]
+    wanted = line[len("dependencies = ["):-1].split(",")
+    names = [part.split(">=")[0].strip(' "') for part in wanted]
     assert names == ["httptools", "greenlet"]
