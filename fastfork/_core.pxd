@@ -286,6 +286,8 @@ cdef class Worker:
     cdef char* log_data
     cdef size_t log_length
     cdef int64_t log_flush_at
+    cdef bint log_is_pipe
+    cdef int64_t log_deaf_until     # ms: nobody reads the pipe
     # totals
     cdef int64_t accepted_total, requests_total, switches_total, carriers_total
     cdef _retire_carriers(self)

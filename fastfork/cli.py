@@ -108,7 +108,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     if unknown:
         flag = unknown[0].split("=")[0]
         near = config.perhaps(flag, [row.flag for row in config.TABLE.values()])
-        raise ConfigError(f"There is no flag or argument {flag!r}{near}, see fastfork serve --help.")
+        raise ConfigError(
+            f"There is no flag or argument {flag!r}{near}, see fastfork serve --help.")
     return arguments
 
 
@@ -128,9 +129,9 @@ def _open_standard_descriptors() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     # wsgi.errors must be something that can be written to (PEP 3333).
     if sys.stdout is None:
-        sys.stdout = open(1, "w", closefd=False)
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     if sys.stderr is None:
-        sys.stderr = open(2, "w", closefd=False)
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _check_ready_fd(fd: int | None) -> None:

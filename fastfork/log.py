@@ -13,17 +13,22 @@ Nothing here may be called from a signal handler.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import select
+import stat
+import time
 import traceback
 from time import localtime, strftime
 
 logger = logging.Manager(logging.RootLogger(logging.WARNING)).getLogger("fastfork")
 
 STDERR = 2
-_PATIENCE_MS = 1000  # for a standard error that is non-blocking and full
+_PATIENCE_MS = 1000  # for a standard error that is full
+_DEAF = 10.0  # seconds without patience after that
+_deaf_until = 0.0
 # C0 and C1 controls, DEL, and what some viewers take for a line's end
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CONTROL_IN_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
@@ -64,18 +69,27 @@ class _Stderr(logging.Handler):
 
 def write(text: str) -> None:
     """Write `text` to standard error.  A standard error that is gone, or stays full, loses it:
-    a server must not stop because nobody reads its log."""
+    a server must not stop because nobody reads its log.
+
+    A pipe that polls writable takes PIPE_BUF bytes without blocking; nothing else is known of it,
+    for whether it is non-blocking is not ours to decide.
+    """
+    global _deaf_until
     data = text.encode("utf-8", "backslashreplace")
-    while data:
-        try:
-            data = data[os.write(STDERR, data) :]
-        except BlockingIOError:
-            poll = select.poll()
-            poll.register(STDERR, select.POLLOUT)
-            if not poll.poll(_PATIENCE_MS):
+    poll = select.poll()
+    poll.register(STDERR, select.POLLOUT)
+    try:
+        whole = stat.S_ISREG(os.fstat(STDERR).st_mode)
+        while data:
+            patience = 0 if time.monotonic() < _deaf_until else _PATIENCE_MS
+            if not poll.poll(patience):
+                if patience:
+                    _deaf_until = time.monotonic() + _DEAF
                 return
-        except OSError:
-            return
+            with contextlib.suppress(BlockingIOError):
+                data = data[os.write(STDERR, data if whole else data[: select.PIPE_BUF]) :]
+    except OSError:
+        return
 
 
 def set_up(level: str = "info") -> None:

@@ -4,6 +4,8 @@
 cdef enum:
     LOG_FULL = 65536            # written when there is this much
     LOG_DELAY = 1000            # ms
+    LOG_PATIENCE = 500          # ms: for a pipe that is full
+    LOG_DEAF = 10000            # ms without patience after that
 
 
 cdef size_t log_room(Worker w) noexcept:
@@ -94,12 +96,23 @@ cdef int log_request(Worker w, conn_t* c, Exchange ex) except -1:
 
 
 cdef int log_flush(Worker w) except -1:
+    """Write what there is.  Nobody may read the other end: then lines are lost, and told so, but
+    the worker goes on."""
     cdef char* p = w.log_data
     cdef size_t n = w.log_length
     cdef ssize_t done
+    cdef pollfd ready
     w.log_length = 0
+    ready.fd = w.log_fd
+    ready.events = POLLOUT
     while n:
-        done = write(w.log_fd, p, n)
+        # A pipe that polls writable takes PIPE_BUF bytes without blocking.
+        if w.log_is_pipe and poll(&ready, 1, 0 if w.now < w.log_deaf_until else LOG_PATIENCE) < 1:
+            if w.now >= w.log_deaf_until:
+                w.log(logging.ERROR, "nobody reads the access log: its lines are lost", None)
+            w.log_deaf_until = w.now + LOG_DEAF
+            break
+        done = write(w.log_fd, p, min(n, <size_t>PIPE_BUF) if w.log_is_pipe else n)
         if done < 0:
             if errno == EINTR:
                 continue

@@ -203,6 +203,7 @@ cdef extern from "<sys/stat.h>" nogil:
         unsigned int st_mode
     int fstat(int fd, stat_t* st)
     bint S_ISREG(unsigned int mode)
+    bint S_ISFIFO(unsigned int mode)
 
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
@@ -210,6 +211,18 @@ cdef extern from "<unistd.h>" nogil:
     ssize_t pread(int fd, void* data, size_t n, int64_t offset)
     ssize_t pwrite(int fd, const void* data, size_t n, int64_t offset)
     int64_t lseek(int fd, int64_t offset, int whence)
+
+cdef extern from "<poll.h>" nogil:
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    int poll(pollfd* fds, unsigned long n, int timeout)
+    short POLLIN
+    short POLLOUT
+
+cdef extern from "<limits.h>" nogil:
+    int PIPE_BUF
 
 cdef extern from "<string.h>" nogil:
     int strncasecmp "strncasecmp"(const char* a, const char* b, size_t n)

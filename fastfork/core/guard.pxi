@@ -25,14 +25,6 @@ cdef extern from "<signal.h>" nogil:
     int SIG_SETMASK
     int SIGKILL
 
-cdef extern from "<poll.h>" nogil:
-    struct pollfd:
-        int fd
-        short events
-        short revents
-    int poll(pollfd* fds, unsigned long n, int timeout)
-    short POLLIN
-
 cdef extern from "<unistd.h>" nogil:
     int getpid()
 

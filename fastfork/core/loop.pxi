@@ -252,6 +252,7 @@ cdef class Worker:
     def __init__(self, app, listeners, settings, *, log, int access_log_fd=-1,
                  bint multiprocess=False):
         cdef int i
+        cdef stat_t st
         if not callable(app):
             raise TypeError(f"the application is not callable: {app!r}")
         self.app = app
@@ -279,6 +280,8 @@ cdef class Worker:
         self.stamp_until = 0
         self.base_empty = len(self.base_context) == 0
         self.log_fd = access_log_fd
+        if access_log_fd >= 0 and fstat(access_log_fd, &st) == 0:
+            self.log_is_pipe = S_ISFIFO(st.st_mode)
         self.log_combined = settings.access_log_format == "combined"
         self.now = clock_ms()
         self.epoll = epoll_create1(EPOLL_CLOEXEC)

@@ -3,12 +3,16 @@
 An application that forks, closes, detaches and raises must not disturb any connection but its own.
 """
 
+import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 from contextlib import contextmanager
 
 import pytest
-from harness import Server, alive
+from harness import ROOT, Client, Server, alive
 from tools import HERE, MIB, PATIENT, content, get, post, slow_client, vanish, wake, worker_of
 
 
@@ -204,3 +208,34 @@ def test_drain_answers_a_request_that_is_in_the_socket_already(tmp_path):
         response = client.read_response()
         assert (response.body, response.header("connection")) == (b"hello", "close")
         assert client.at_eof()
+
+
+def test_logs_that_nobody_reads_stop_nothing():
+    """Both are pipes that are full: lines are lost, requests are not, and the server can stop."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)       # as a shell's pipe is; the server must not rely on it
+    ready, told = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastfork", "serve", "apps_wire:app", "-w", "1", "-b",
+         "127.0.0.1:0", "--ready-fd", str(told), "--access-log", "-"],
+        cwd=HERE, env=dict(os.environ, PYTHONPATH=os.environ.get("PYTHONPATH", str(ROOT))),
+        pass_fds=[told], stdout=writer, stderr=writer)
+    try:
+        os.close(told)
+        port = int(json.loads(os.read(ready, 65536))["listen"][0].rpartition(":")[2])
+        for _ in range(5):
+            with Client(socket.create_connection(("127.0.0.1", port), 20)) as client:
+                assert client.get("/").body == b"hello"
+                client.send(b"\0")
+                assert client.read_response().status == 400
+        process.terminate()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+        for fd in (reader, writer, ready):
+            os.close(fd)
