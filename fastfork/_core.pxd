@@ -6,7 +6,7 @@ so that code without the GIL can look at it.  What a request needs is Python: an
 is borrowed from a pool when the head is complete and goes back when the response is out.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
 
 
@@ -64,7 +64,6 @@ cdef struct conn_t:
     bint cut                        # to be closed by a reset
     bint eof                        # the client has closed its sending side
     uint32_t interest               # what epoll reports of it now
-    uint32_t requests               # served so far
     int64_t deadline                # ms of the worker's clock
     conn_t* prev                    # neighbours in its deadline queue
     conn_t* next
@@ -99,7 +98,7 @@ cdef class Window:                  # lends a piece of C memory to the parser fo
 cdef class FieldName:               # what is known of one spelling of a field name
     cdef str key                    # its environ key
     cdef int kind                   # FIELD_*: plain, or one the server itself must read
-    cdef uint32_t serial            # head in which it was last seen: finds repetitions
+    cdef uint64_t serial            # head in which it was last seen: finds repetitions
     cdef bint transient             # not remembered: only the environ can tell a repetition
     cdef str last_text              # the value it had last: most clients repeat themselves
 
@@ -112,7 +111,7 @@ cdef class Head:                    # one per worker: what was read of the prese
     cdef dict keys                  # (environ key, kind) -> FieldName: all spellings share it
     cdef PyObject* hand_name[512]   # the spellings in daily use (bytes, owned) ...
     cdef PyObject* hand_field[512]  # ... and their FieldNames (borrowed from names)
-    cdef uint32_t serial
+    cdef uint64_t serial
     # the present head:
     cdef dict environ
     cdef str method
@@ -228,6 +227,8 @@ cdef class Worker:
     cdef int batch_next, batch_count
     cdef int64_t now                # ms, CLOCK_MONOTONIC_COARSE, read once per batch and handler
     cdef int64_t heard              # ms: what had come in by then has been dispatched
+    cdef int full                   # events of the full batches since ...
+    cdef int64_t full_since         # ... then
     cdef char* buffer               # everything is received here
     cdef listener_t* listeners
     cdef int listener_count

@@ -24,6 +24,8 @@ cdef int handler_call(Worker w, Exchange ex) except -1:
     cdef object result
     try:
         result = w.app(ex.environ, ex.start_response_)
+        if w.stranger:
+            stranger_ends(w, None)
         if PyList_CheckExact(result) or PyTuple_CheckExact(result):
             respond_sequence(w, ex, result)
         elif type(result) is FileWrapper and respond_file(w, ex, <FileWrapper>result):

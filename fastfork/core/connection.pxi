@@ -166,8 +166,7 @@ cdef inline void conn_forget_pending(conn_t* c) noexcept:
 cdef int conn_keep_pending(conn_t* c, const char* data, size_t n) except -1:
     """Make `data` (in the worker's buffer, or already a part of `pending`) what is pending."""
     if n == 0:
-        if c.pending is not NULL:
-            conn_forget_pending(c)
+        conn_forget_pending(c)
         return 0
     if c.pending is not NULL and c.pending <= data < c.pending + c.pending_size:
         c.pending_start = <uint32_t>(data - c.pending)
@@ -211,8 +210,8 @@ cdef int conn_event(Worker w, conn_t* c, uint32_t events) except -1:
         return conn_close(w, c)
     if events & EPOLLOUT and state != CONN_READY:
         return conn_writable(w, c)
-    # Readable, or still armed for the response before, but it has no turn now.  Only here, where it happens, is the price of an
-    # epoll_ctl paid; going back to rest arms it again.
+    # Readable, or still armed for the response before, but it has no turn now.  Only here, where it
+    # happens, is the price of an epoll_ctl paid; going back to rest arms it again.
     return conn_interest(w, c, 0 if state == CONN_READY else c.interest & ~<uint32_t>EPOLLIN)
 
 
@@ -384,7 +383,6 @@ cdef bint exchange_end(Worker w, conn_t* c) except -1:
     cdef bint cut = exchange_cut(ex)
     # A client that did not ask for the end may have sent more that we have not read.
     cdef bint linger = ex.refused or ex.client_keeps or c.pending is not NULL
-    c.requests += 1
     if w.log_fd >= 0:
         log_request(w, c, ex)
     if ex.gone:
@@ -411,8 +409,7 @@ cdef int conn_end_exchange(Worker w, conn_t* c) except -1:
 
 cdef int conn_rest(Worker w, conn_t* c) except -1:
     """Between messages: no parser, no buffer, no Python object but the peer's address."""
-    if c.pending is not NULL:
-        conn_forget_pending(c)
+    conn_forget_pending(c)
     c.state = CONN_REST
     if c.eof:
         return conn_close(w, c)

@@ -2,11 +2,8 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBuffer_FillInfo
-from cpython.dict cimport (
-    PyDict_Contains, PyDict_Copy, PyDict_DelItem, PyDict_GetItem, PyDict_SetItem,
-)
+from cpython.dict cimport PyDict_Contains, PyDict_Copy, PyDict_GetItem, PyDict_SetItem
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
@@ -14,7 +11,7 @@ from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.errno cimport EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
 import collections
@@ -75,7 +72,6 @@ cdef extern from "Python.h":
     bint PyUnicode_Check(object s)
     bint PyUnicode_CheckExact(object s)
     bint PyBytes_Check(object s)
-    bint PyBytes_CheckExact(object s)
     bint PyTuple_Check(object t)
     bint PyTuple_CheckExact(object t)
     bint PyList_Check(object t)
@@ -210,7 +206,6 @@ cdef extern from "<unistd.h>" nogil:
     ssize_t write(int fd, const void* data, size_t n)
     ssize_t pread(int fd, void* data, size_t n, int64_t offset)
     ssize_t pwrite(int fd, const void* data, size_t n, int64_t offset)
-    int64_t lseek(int fd, int64_t offset, int whence)
 
 cdef extern from "<poll.h>" nogil:
     struct pollfd:
@@ -224,11 +219,8 @@ cdef extern from "<poll.h>" nogil:
 cdef extern from "<limits.h>" nogil:
     int PIPE_BUF
 
-cdef extern from "<string.h>" nogil:
-    int strncasecmp "strncasecmp"(const char* a, const char* b, size_t n)
-
 cdef extern from "<strings.h>" nogil:
-    pass
+    int strncasecmp(const char* a, const char* b, size_t n)
 
 cdef extern from "<time.h>" nogil:
     enum:

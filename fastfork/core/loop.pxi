@@ -90,6 +90,16 @@ cdef int loop_wait(Worker w) except -1:
         signals_run(w)
     if n < EVENTS:
         w.heard = w.now
+        w.full = 0
+    else:
+        # There may be more.  epoll goes round: when as many events have come as there are
+        # connections, all that were ready at the first of these batches have been among them.
+        if w.full == 0:
+            w.full_since = w.now
+        w.full += n
+        if w.full > w.connections + EVENTS:
+            w.heard = w.full_since
+            w.full = 0
     w.batch_next = 0
     w.batch_count = n
     return 0

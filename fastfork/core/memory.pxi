@@ -5,6 +5,8 @@ cdef class MemoryConnection:
 
     def __init__(self, Worker worker, str address, int port):
         cdef conn_t* c
+        if len(address) > 64 or not address.isascii():
+            raise ValueError(f"not the address of a peer: {address!r}")
         self.worker = worker
         self.output = bytearray()
         self.listener.watch.kind = WATCH_LISTENER

@@ -3,10 +3,10 @@
 # two messages), it never sees a body or a following request, and what a connection holds while its
 # head is incomplete is nothing but bytes.  How long a body is, is decided here, from the fields.
 #
-# httptools checks the syntax; it is given no callback for fields, and so makes no objects for them.
+# httptools checks the syntax; it is given no callback for fields, so it makes no objects for them.
 # What it has accepted is taken apart here: each line is a token, a colon and a value.  The request
-# line is read here too: the method must be told from an unknown one, the target is wanted whole, and
-# llhttp is more lenient than RFC 9112 about spaces and versions.
+# line is read here too: the method must be told from an unknown one, the target is wanted whole,
+# and llhttp is more lenient than RFC 9112 about spaces and versions.
 
 cdef enum:
     HEAD_READY = 0

@@ -1,7 +1,7 @@
 # The response: start_response, the head, how the end of the body is told.
 #
 #   who says how long the body is                     framing
-#   HEAD, 204, 304                                    NONE     no body, whatever is yielded
+#   HEAD, 204, 205, 304                               NONE     no body, whatever is yielded
 #   the application (Content-Length)                  LENGTH   more is cut, less is told by a close
 #   the server (one piece, a list, a file)            LENGTH
 #   nobody, HTTP/1.1                                  CHUNKED
@@ -16,7 +16,7 @@ cdef enum:
 REASONS = {
     400: b"Bad Request", 408: b"Request Timeout", 413: b"Content Too Large",
     414: b"URI Too Long", 417: b"Expectation Failed", 431: b"Request Header Fields Too Large",
-    500: b"Internal Server Error", 501: b"Not Implemented", 503: b"Service Unavailable",
+    500: b"Internal Server Error", 501: b"Not Implemented",
     505: b"HTTP Version Not Supported",
 }
 
@@ -307,6 +307,9 @@ cdef int head_begin(Worker w, Exchange ex, int64_t length) except -1:
             ex.declared = length
         if ex.status == 204:            # RFC 9110, 8.6
             ex.declared = -1
+    elif ex.status == 205:              # RFC 9110, 15.3.6: no content, and the client must know
+        ex.framing = FRAME_NONE
+        ex.declared = 0
     elif ex.declared >= 0:
         ex.framing = FRAME_LENGTH
     elif length >= 0:
