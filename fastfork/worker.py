@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ def run(plan: Plan) -> int:
     """Be a worker.  Returns its exit status; the caller leaves through sys.exit."""
     _core.guard(plan.lifeline, ORPHAN_KILL)
     _reset_signals()
-    os.register_at_fork(after_in_child=lambda: _become_stranger(plan.listeners))
+    _prepare_for_strangers(plan.listeners)
     signal.pthread_sigmask(signal.SIG_SETMASK, plan.signal_mask)
     try:
         core = _boot(plan)
@@ -151,6 +152,26 @@ def _install_signals(core: _core.Worker, graceful_timeout: float) -> None:
             signal.signal(number, _ignore)
     # whatever the import did to the mask, these must reach us
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGQUIT})
+
+
+def _prepare_for_strangers(listeners: tuple[Listener, ...]) -> None:
+    """An application may fork (multiprocessing does), and may signal its child at once.  A signal
+    that came before the child has dropped our handlers would be noted for them and lost, so they
+    are blocked for the moment of the fork."""
+    ours = {signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, *NEEDLESS}
+    before = threading.local()
+
+    def block() -> None:
+        before.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ours)
+
+    def restore() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before.mask)
+
+    def become_stranger() -> None:
+        _become_stranger(listeners)
+        restore()
+
+    os.register_at_fork(before=block, after_in_parent=restore, after_in_child=become_stranger)
 
 
 def _become_stranger(listeners: tuple[Listener, ...]) -> None:

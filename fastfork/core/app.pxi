@@ -35,6 +35,8 @@ cdef int handler_call(Worker w, Exchange ex) except -1:
     except BaseException as e:
         # BaseException: SystemExit in a handler must not leave its client waiting.
         handler_failed(w, ex, e)
+    if w.stranger:                      # close() may have forked, for all we know
+        stranger_ends(w, None)
     return 0
 
 

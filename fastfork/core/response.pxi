@@ -430,6 +430,8 @@ cdef int stranger_ends(Worker w, object e) except -1:
 
 cdef int respond_end(Worker w, Exchange ex) except -1:
     """The application is done."""
+    if w.stranger:
+        stranger_ends(w, None)
     if not ex.head_sent:
         body_send(w, ex, b"")
     if ex.framing == FRAME_CHUNKED:

@@ -49,6 +49,25 @@ def fork_and_raise(environ, start_response):
     return [b"%d" % os.waitstatus_to_exitcode(status)]
 
 
+def fork_in_a_generator(environ, start_response):
+    start_response("200 OK", [])
+
+    def pieces():
+        yield b"before"
+        KEPT["child"] = os.fork()
+        if KEPT["child"]:
+            os.waitpid(KEPT["child"], 0)
+    return pieces()
+
+
+def pool(environ, start_response):
+    """Signals its children as soon as they are there."""
+    with multiprocessing.get_context("fork").Pool(2):
+        pass                            # __exit__ is terminate()
+    start_response("200 OK", [])
+    return [b"pooled"]
+
+
 def multiprocess(environ, start_response):
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()

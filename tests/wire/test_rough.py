@@ -79,8 +79,18 @@ def test_a_child_that_leaves_by_an_exception(rough, target, status):
         rough.wait_stderr("in the child")
 
 
+def test_a_child_of_a_generator_answers_nobody(rough):
+    with rough.connect() as client:
+        for _ in range(3):
+            assert client.get("/fork-in-a-generator").body == b"before"
+        assert int(client.get("/hello").body) == worker_of(rough)
+    assert "CRITICAL" not in rough.stderr
+
+
 def test_multiprocessing(rough):
     with rough.connect() as client:
+        for _ in range(10):
+            assert client.get("/pool").body == b"pooled"
         assert client.get("/multiprocess").body == b"made by a child"
         assert int(client.get("/hello").body) == worker_of(rough)
 
