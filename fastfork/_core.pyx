@@ -9,11 +9,12 @@ request walks through them.  A part may call parts that come after it, never one
 """
 
 include "core/edge.pxi"         # system calls and C APIs, and what they need
+include "core/worker.pxi"       # the Python face: settings, run, drain, watch
 include "core/loop.pxi"         # epoll, deadlines, who runs next
 include "core/accept.pxi"       # listeners -> connections
 include "core/memory.pxi"       # the same without a socket
 include "core/connection.pxi"   # states of a connection: bytes -> requests -> rest or close
-include "core/parse.pxi"        # head: request line by hand, fields by httptools
+include "core/parse.pxi"        # the head: httptools judges it, we take it apart
 include "core/environ.pxi"      # what the application sees of the head
 include "core/body.pxi"         # Content-Length and chunked bodies, and wsgi.input
 include "core/app.pxi"          # calls the application, iterates its result

@@ -1,0 +1,280 @@
+# The worker as Python sees it: made from settings, run, drained, stopped.  What it does when it
+# runs is in the parts that follow.
+
+cdef class Worker:
+
+    def __cinit__(self):
+        self.epoll = -1
+        self.log_fd = -1
+        self.events = PyMem_Malloc(EVENTS * sizeof(epoll_event))
+        self.buffer = <char*>PyMem_Malloc(BUFFER_SIZE)
+        if self.events is NULL or self.buffer is NULL:
+            raise MemoryError()
+
+    def __init__(self, app, listeners, settings, *, log, int access_log_fd=-1,
+                 bint multiprocess=False):
+        cdef int i
+        cdef stat_t st
+        if not callable(app):
+            raise TypeError(f"the application is not callable: {app!r}")
+        self.app = app
+        self.log = log
+        self.max_request_line = settings.max_request_line
+        self.max_head = settings.max_head
+        self.max_body = settings.max_body
+        self.body_memory = settings.body_memory
+        self.output_memory = settings.output_memory
+        self.output_spool = settings.output_spool
+        self.max_connections = settings.max_connections
+        self.max_handlers = 1
+        self.queues[QUEUE_NEW].span = milliseconds(settings.head_timeout)
+        self.queues[QUEUE_HEAD].span = milliseconds(settings.head_timeout)
+        self.queues[QUEUE_REST].span = milliseconds(settings.keep_alive)
+        self.queues[QUEUE_BODY].span = milliseconds(settings.body_timeout)
+        self.queues[QUEUE_WRITE].span = milliseconds(settings.write_timeout)
+        self.queues[QUEUE_LINGER].span = milliseconds(settings.linger_timeout)
+        self.head = Head(settings.max_fields)
+        self.spares = []
+        self.runnable = collections.deque()
+        self.base_context = contextvars.copy_context()
+        self.context = PyContext_Copy(self.base_context)
+        self.server_field = b"Server: fastfork\r\n"
+        self.stamp_until = 0
+        self.base_empty = len(self.base_context) == 0
+        self.log_fd = access_log_fd
+        if access_log_fd >= 0 and fstat(access_log_fd, &st) == 0:
+            self.log_is_pipe = S_ISFIFO(st.st_mode)
+        self.log_combined = settings.access_log_format == "combined"
+        self.now = clock_ms()
+        self.epoll = epoll_create1(EPOLL_CLOEXEC)
+        if self.epoll < 0:
+            raise OSError(errno, os.strerror(errno))
+        self.listeners_ = list(listeners)
+        self.listener_count = len(self.listeners_)
+        self.listeners = <listener_t*>PyMem_Malloc(
+            max(1, self.listener_count) * sizeof(listener_t))
+        if self.listeners is NULL:
+            raise MemoryError()
+        memset(self.listeners, 0, max(1, self.listener_count) * sizeof(listener_t))
+        for i in range(self.listener_count):
+            listener_init(&self.listeners[i], self.listeners_[i], multiprocess)
+        self.memory_template = environ_template("127.0.0.1", "80", multiprocess)
+
+    def __dealloc__(self):
+        cdef int i
+        cdef fd_watch_t* watch
+        cdef conn_t* c
+        # Cycles that only the collector would find: parser and protocol, exchange and its bound
+        # methods.
+        if self.head is not None:
+            self.head.parser = self.head.feed = None
+        while self.pool_count:
+            self.pool_count -= 1
+            exchange_free(<Exchange>self.pool[self.pool_count])
+        for i in range(LINES):
+            Py_XDECREF(self.lines[i].name)
+            Py_XDECREF(self.lines[i].value)
+        while self.watches is not NULL:
+            watch = self.watches
+            self.watches = watch.next
+            Py_XDECREF(watch.callback)
+            PyMem_Free(watch)
+        while self.graveyard is not NULL:
+            c = self.graveyard
+            self.graveyard = c.next_ready
+            PyMem_Free(c)
+        while self.spare_conns is not NULL:
+            c = self.spare_conns
+            self.spare_conns = c.next_ready
+            PyMem_Free(c)
+        for i in range(self.listener_count):
+            if self.listeners is not NULL:
+                Py_XDECREF(self.listeners[i].template)
+        PyMem_Free(self.listeners)
+        PyMem_Free(self.events)
+        PyMem_Free(self.buffer)
+        buffer_free(self.log_data)
+        if self.epoll >= 0:
+            close(self.epoll)
+
+    def run(self):
+        """Serve until `drain` has finished or `stop` was called."""
+        global _running
+        cdef object signals = None
+        if self.running:
+            raise RuntimeError("this worker is running already")
+        self.done = False
+        self.main = greenlet_current()
+        self.carry = lambda: _carry(self)
+        self.now = clock_ms()
+        _running = weakref.ref(self)
+        signals = _SignalWake(self)
+        self.running = True
+        self.thread = PyThread_get_thread_ident()
+        signals_run(self)       # one that came before its wake-up descriptor was there
+        try:
+            accept_start(self)
+            loop_run(self)
+            self._retire_carriers()
+        finally:
+            self.batch_next = self.batch_count = 0
+            self.spares.clear()
+            self.runnable.clear()
+            accept_stop(self)
+            loop_cut(self)
+            conns_bury(self)
+            log_flush(self)
+            signals.close()
+            _running = None
+            self.carry = self.main = None
+            self.running = False
+
+    cdef _retire_carriers(self):
+        """The loop is over.  A carrier that had the baton ends in main; the others end here."""
+        cdef object here = greenlet_current()
+        cdef object spare
+        while self.spares:
+            spare = self.spares.pop()
+            if spare is not here:
+                greenlet_switch(spare)
+
+    def drain(self, double timeout):
+        """Stop accepting, close resting connections, answer what is in flight with
+        `Connection: close`; `run` returns when nothing is left or after `timeout` seconds."""
+        if not self.draining:
+            self.drain_until = max(<int64_t>1, clock_ms() + <int64_t>(max(timeout, 0.0) * 1000))
+            self.draining = True
+
+    def stop(self):
+        """`run` returns before the next request is served; connections are closed."""
+        self.stopping = True
+
+    def watch(self, int fd, callback):
+        """Call `callback()` from the loop whenever `fd` is readable or at end of file."""
+        cdef epoll_event event
+        cdef fd_watch_t* watch = <fd_watch_t*>PyMem_Malloc(sizeof(fd_watch_t))
+        if watch is NULL:
+            raise MemoryError()
+        watch.watch.kind = WATCH_FD
+        watch.watch.fd = fd
+        watch.dead = False
+        event.events = EPOLLIN
+        event.data.ptr = watch
+        if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) < 0:
+            PyMem_Free(watch)
+            raise OSError(errno, os.strerror(errno))
+        Py_INCREF(callback)
+        watch.callback = <PyObject*>callback
+        watch.next = self.watches
+        self.watches = watch
+
+    def unwatch(self, int fd):
+        cdef epoll_event event
+        cdef fd_watch_t* watch = self.watches
+        while watch is not NULL:
+            if watch.watch.fd == fd and not watch.dead:
+                epoll_ctl(self.epoll, EPOLL_CTL_DEL, fd, &event)
+                watch.dead = True       # freed at the end of the batch
+                self.watches_dead = True
+            watch = watch.next
+
+    def flush_access_log(self):
+        """Write buffered access-log lines now."""
+        log_flush(self)
+
+    def connect(self, str address="127.0.0.1", int port=40000):
+        """A connection without a socket: bytes in, bytes out."""
+        return MemoryConnection(self, address, port)
+
+    def stats(self):
+        """Running totals and present counts of this worker."""
+        return {
+            "accepted": self.accepted_total,
+            "requests": self.requests_total,
+            "switches": self.switches_total,
+            "carriers": self.carriers_total,
+            "connections": self.connections,
+            "in_flight": self.handlers,
+        }
+
+
+def _carry(Worker w):
+    """What a carrier greenlet runs: the loop, until the worker is done."""
+    try:
+        loop_run(w)
+    finally:
+        COUNT_CARRIER(-1)
+
+
+cdef class _SignalWake:
+    """Ends epoll_wait when a signal has come.
+
+    A signal that arrives just before epoll_wait does not interrupt it; the byte that CPython
+    writes to the wake-up descriptor does.
+    """
+    cdef Worker worker
+    cdef int reader, writer
+    cdef int before
+
+    def __init__(self, Worker worker):
+        import signal
+        self.worker = worker
+        self.reader, self.writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            self.before = signal.set_wakeup_fd(self.writer, warn_on_full_buffer=False)
+        except ValueError:      # not the main thread: no signal handler runs here
+            self.before = -2
+        worker.watch(self.reader, self.awake)
+
+    def awake(self):
+        try:
+            os.read(self.reader, 4096)
+        except BlockingIOError:
+            pass
+        signals_run(self.worker)
+
+    def close(self):
+        import signal
+        if self.before != -2:
+            signal.set_wakeup_fd(self.before)
+        self.worker.unwatch(self.reader)
+        watches_bury(self.worker)
+        os.close(self.reader)
+        os.close(self.writer)
+
+
+# -- an application that forks -------------------------------------------------------------
+#
+# A child that a handler forks has copies of all our descriptors, so a close() of ours neither takes
+# a descriptor out of the epoll set nor tells the client, and should the child return from the
+# handler it would go on as a second worker.  So it closes its copies at once, and ends where the
+# application is done with it; and we, who cannot know when it gets to that, take descriptors out of
+# the epoll set before closing them from then on.
+
+_running = None     # weak reference to the worker that runs in this process
+
+
+def _forked_here():
+    cdef Worker w = _running() if _running is not None else None
+    if w is not None:
+        w.forked = True
+
+
+def _forked_away():
+    cdef Worker w = _running() if _running is not None else None
+    cdef int kind
+    cdef conn_t* c
+    if w is None:
+        return
+    w.stranger = True
+    close(w.epoll)
+    w.epoll = -1
+    for kind in range(QUEUES):
+        c = w.queues[kind].first
+        while c is not NULL:
+            if c.watch.fd >= 0:
+                close(c.watch.fd)
+            c = c.next
+
+
+os.register_at_fork(after_in_parent=_forked_here, after_in_child=_forked_away)
