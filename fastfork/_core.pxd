@@ -255,7 +255,7 @@ cdef class Worker:
     # state of the run
     cdef bint running, draining, stopping, done
     cdef unsigned long thread       # the one that runs the loop
-    cdef bint forked                # the application has forked: see loop.pxi
+    cdef bint forked                # the application has forked: see worker.pxi
     cdef bint stranger              # ... and this is the child
     cdef object __weakref__
     cdef int64_t drain_until        # ms: what is not finished by then is cut off (0: no drain)

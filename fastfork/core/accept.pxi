@@ -66,6 +66,7 @@ cdef int accept_rest(Worker w) except -1:
     cdef int i
     cdef int64_t before
     for i in range(w.listener_count):
+        w.listeners[i].armed = True     # also if the end comes before the beginning
         while w.listeners[i].armed:
             before = w.accepted_total
             accept_ready(w, &w.listeners[i])

@@ -74,7 +74,7 @@ cdef int conn_close(Worker w, conn_t* c) except -1:
     queue_leave(w, c)
     conn_forget_pending(c)
     if c.watch.fd >= 0:
-        if w.forked:                    # a child may hold a copy: see loop.pxi
+        if w.forked:                    # a child may hold a copy: see worker.pxi
             conn_interest(w, c, 0)
             if not c.cut:
                 shutdown(c.watch.fd, SHUT_RDWR)
@@ -208,11 +208,12 @@ cdef int conn_event(Worker w, conn_t* c, uint32_t events) except -1:
             (<Exchange>c.exchange).gone = True
             return conn_end_exchange(w, c)
         return conn_close(w, c)
-    if events & EPOLLOUT and state != CONN_READY:
+    if events & EPOLLOUT and c.exchange is not NULL and (
+            (<Exchange>c.exchange).outbox is not None):
         return conn_writable(w, c)
     # Readable, or still armed for the response before, but it has no turn now.  Only here, where it
     # happens, is the price of an epoll_ctl paid; going back to rest arms it again.
-    return conn_interest(w, c, 0 if state == CONN_READY else c.interest & ~<uint32_t>EPOLLIN)
+    return conn_interest(w, c, 0)
 
 
 cdef int conn_readable(Worker w, conn_t* c) except -1:

@@ -161,6 +161,8 @@ cdef bint wind_down(Worker w) except -1:
         last_calls(w, QUEUE_REST)
         if w.batch_next < w.batch_count or w.ready_first is not NULL:
             return True
+    if w.new_until and w.now - w.heard > NEW_GRACE // 10:
+        w.new_until = w.now + NEW_GRACE     # a handler kept us: nobody was listening meanwhile
     if w.new_until and w.now >= w.new_until:
         w.new_until = 0
         last_calls(w, QUEUE_NEW)
