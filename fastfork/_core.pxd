@@ -24,7 +24,6 @@ cdef struct watch_t:                # the first member of everything epoll's dat
 cdef struct listener_t:
     watch_t watch
     bint armed                      # in the epoll set now
-    bint is_unix
     PyObject* template              # dict: the environ every request of this listener starts from
 
 cdef struct fd_watch_t:             # a descriptor that Python code wants to hear of

@@ -12,9 +12,8 @@ cdef int listener_init(listener_t* listener, object sock, bint multiprocess) exc
     sock.setblocking(False)
     listener.watch.kind = WATCH_LISTENER
     listener.watch.fd = sock.fileno()
-    listener.is_unix = sock.family == socket.AF_UNIX
     # PEP 3333: SERVER_NAME and SERVER_PORT can never be empty, also where there is no port.
-    if listener.is_unix:
+    if sock.family == socket.AF_UNIX:
         template = environ_template("localhost", "80", multiprocess)
     else:
         template = environ_template(address[0], str(address[1]), multiprocess)

@@ -92,7 +92,7 @@ cdef int respond_whole(Worker w, Exchange ex, object chunk) except -1:
 
 cdef int respond_iterable(Worker w, Exchange ex, object result) except -1:
     """Every non-empty piece goes out as it comes (PEP 3333, Buffering and Streaming)."""
-    cdef object iterator, chunk
+    cdef object chunk
     try:
         for chunk in result:
             chunk_check(chunk)

@@ -30,7 +30,8 @@ cdef int loop_run(Worker w) except -1:
                 accept_start(w)
             if (w.draining or w.stopping) and wind_down(w):
                 continue
-            if w.parked and w.runnable:
+            # Whatever ran in between may have waited, and another greenlet had the loop then.
+            if (w.parked and w.runnable) or w.batch_next < w.batch_count:
                 continue
             loop_wait(w)
 
@@ -154,13 +155,11 @@ cdef int watches_bury(Worker w) except -1:
 
 cdef bint wind_down(Worker w) except -1:
     """drain() or stop() was called.  True when the loop should look again at once."""
-    if not w.wound_down:
+    if not w.wound_down and not w.stopping:
         w.wound_down = True
         w.new_until = w.now + NEW_GRACE
         accept_rest(w)
         last_calls(w, QUEUE_REST)
-        if w.batch_next < w.batch_count or w.ready_first is not NULL:
-            return True
     if w.new_until and w.now - w.heard > NEW_GRACE // 10:
         w.new_until = w.now + NEW_GRACE     # a handler kept us: nobody was listening meanwhile
     if w.new_until and w.now >= w.new_until:
