@@ -8,6 +8,7 @@ and whatever other source of settings comes later reads the same table through `
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
@@ -80,7 +81,7 @@ def read_count(text: str) -> int:
     return int(text)
 
 
-def _read_workers(text: str) -> int | str:
+def _read_auto_count(text: str) -> int | str:
     return AUTO if text == AUTO else read_count(text)
 
 
@@ -94,11 +95,51 @@ def _read_arguments(text: str) -> tuple[str, ...]:
     return tuple(shlex.split(text))
 
 
+def _read_field_value(text: str) -> str:
+    if not re.fullmatch(r"[!-~](?:[ -~]*[!-~])?", text):
+        raise ValueError(text)
+    return text
+
+
+def _read_list(text: str) -> tuple[str, ...]:
+    items = tuple(item.strip() for item in text.split(","))
+    if "" in items:
+        raise ValueError(text)
+    return items
+
+
+def _read_peers(text: str) -> tuple[str, ...]:
+    peers = _read_list(text)
+    return tuple(
+        peer if peer in ("*", "unix") else str(ipaddress.ip_network(peer)) for peer in peers
+    )
+
+
+FORWARDED_FIELDS = (
+    "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port",
+    "x-forwarded-prefix", "forwarded",
+)  # fmt: skip
+
+
+def _read_forwarded_fields(text: str) -> tuple[str, ...]:
+    names = tuple(name.lower() for name in _read_list(text))
+    if not set(names) <= set(FORWARDED_FIELDS):
+        raise ValueError(text)
+    return names
+
+
 COUNT = Kind(read_count, str, "a whole number")
-WORKERS = Kind(_read_workers, str, '"auto" or a whole number')
+AUTO_COUNT = Kind(_read_auto_count, str, '"auto" or a whole number')
 DURATION = Kind(read_duration, show_duration, "a duration such as 90s, 5m, 250ms or 2.5 (seconds)")
 SIZE = Kind(read_size, show_size, "a size such as 64KiB, 1MiB, 10k or 512 (bytes)")
 TEXT = Kind(_read_text, str, "some text")
+FIELD_VALUE = Kind(_read_field_value, str, "printable ASCII without blanks around it")
+PEERS = Kind(
+    _read_peers, ",".join, "a comma-separated list of addresses and networks (no bits set behind "
+    "the prefix), unix, or *, such as 127.0.0.1,10.0.0.0/8,unix")  # fmt: skip
+FORWARDED = Kind(
+    _read_forwarded_fields, ",".join,
+    "a comma-separated list out of " + ", ".join(FORWARDED_FIELDS))  # fmt: skip
 ARGUMENTS = Kind(_read_arguments, shlex.join, "arguments as in a shell, quotes closed")
 
 WEEK = 7 * 86400.0
@@ -197,7 +238,7 @@ class Settings:
 
     # processes
     workers: int | Literal["auto"] = setting(
-        WORKERS, AUTO, "worker processes; auto: one for each usable core",
+        AUTO_COUNT, AUTO, "worker processes; auto: one for each usable core",
         metavar="N", short="-w", low=1, high=4096)  # fmt: skip
     chdir: str | None = setting(
         TEXT, None, "directory to change to before the application is imported", metavar="DIR")
@@ -217,10 +258,18 @@ class Settings:
     backlog: int = _count(2048, "connections that may wait to be accepted", 65535)
     max_connections: int = _count(16384, "open connections per worker", 1 << 20)
 
+    greenlets: int | Literal["auto"] = setting(
+        AUTO_COUNT, AUTO, "handlers of one worker that may be in progress at once, taking turns "
+        "where they wait for their client; auto: 1, with streamed bodies 100",
+        metavar="N", low=1, high=65535)  # fmt: skip
+
     # time limits
     keep_alive: float = _time(75.0, "how long a connection may rest between two requests")
     head_timeout: float = _time(10.0, "how long a request head may take (408)")
     body_timeout: float = _time(30.0, "how long a request body may pause (408)")
+    body_min_rate: int = _size(
+        500, "bytes per second that a request body must bring on average, judged when it has been "
+        "coming for --body-timeout (408); 0: any pace", 0, 1 << 40)  # fmt: skip
     write_timeout: float = _time(60.0, "how long a client may take nothing of its response")
     linger_timeout: float = _time(2.0, "how long the last bytes of a closed client are read")
 
@@ -228,7 +277,14 @@ class Settings:
     max_request_line: int = _size(16 << 10, "longest request line (414)", 16, 1 << 20)
     max_head: int = _size(64 << 10, "longest request head (431)", 64, 16 << 20)
     max_fields: int = _count(128, "most header fields in a request (431)", 65535)
+    max_chunk_extensions: int = _size(
+        16 << 10, "chunk extensions of a whole request body (400)", 0, 1 << 30)
     max_body: int = _size(1 << 30, "longest request body (413)", 0, 1 << 50)
+    read_ahead: int = _size(
+        64 << 10, "most bytes read at once, and so the most that wait behind the request in hand "
+        "(pipelining); more is left with the kernel", 1 << 10, 64 << 10)  # fmt: skip
+    keep_alive_requests: int = _count(
+        100_000, "requests served on one connection, the last with Connection: close", 1 << 31)
     body_memory: int = _size(
         1 << 20, "request body kept in memory, beyond it in a temporary file", 0, 1 << 30)
     output_memory: int = _size(
@@ -236,6 +292,32 @@ class Settings:
         1, 1 << 30)  # fmt: skip
     output_spool: int = _size(
         1 << 30, "response waiting in a temporary file, beyond it the handler waits", 0, 1 << 50)
+
+    # requests and responses
+    request_buffering: str = setting(
+        TEXT, "full", "full: the handler starts when the request body is complete; stream: at the "
+        "end of the head, and it reads the body as it comes", choices=("full", "stream"),
+    )  # fmt: skip
+    header_map: str = setting(
+        TEXT, "drop", "field names with underscores: drop them, refuse the request (400), or let "
+        "them become the environ key of the name with hyphens, which is dangerous",
+        choices=("drop", "refuse", "dangerous"))  # fmt: skip
+    server_header: str = setting(
+        FIELD_VALUE, "fastfork", "value of the Server field; none: no such field", metavar="TEXT")
+    date_header: str = setting(
+        TEXT, "on", "whether responses get a Date field", choices=("on", "off"))
+
+    # behind a proxy
+    forwarded_allow_ips: tuple[str, ...] = setting(
+        PEERS, (), "peers whose Forwarded and X-Forwarded-* fields are believed, and whose PROXY "
+        "preamble is: addresses, networks, unix, * (default: none)",
+        metavar="PEERS")  # fmt: skip
+    forwarded_fields: tuple[str, ...] = setting(
+        FORWARDED, FORWARDED_FIELDS, "which of them: name only those that the proxy sets or "
+        "removes itself", metavar="NAMES")  # fmt: skip
+    proxy_protocol: str = setting(
+        TEXT, "off", "whether peers in --forwarded-allow-ips begin with a preamble of the PROXY "
+        "protocol, and of which version", choices=("off", "v1", "v2", "auto"))  # fmt: skip
 
     # logs
     access_log: str | None = setting(
@@ -281,6 +363,11 @@ def _check_together(settings: Settings) -> None:
         raise ConfigError(
             f"--max-request-line ({show_size(settings.max_request_line)}) must not be above "
             f"--max-head ({show_size(settings.max_head)}), which counts the request line too."
+        )
+    if settings.proxy_protocol != "off" and not settings.forwarded_allow_ips:
+        raise ConfigError(
+            f"--proxy-protocol {settings.proxy_protocol} needs --forwarded-allow-ips to name the "
+            "peers that begin with a preamble, such as 10.0.0.0/8."
         )
     for address in settings.bind:
         if settings.bind.count(address) > 1 and not re.search(r"(^|:)0$", address):
