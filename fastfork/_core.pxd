@@ -74,6 +74,7 @@ cdef struct conn_t:
     uint32_t pending_size
     int unsent                      # in the socket's buffer when the wait for the client began
     uint32_t empty_lines            # before the next request
+    uint32_t requests               # of its requests so far
     uint32_t scanned                # bytes of a partial head already searched for its end ...
     uint32_t lines                  # ... and the lines in them
     PyObject* exchange              # Exchange (owned), from the end of the head to the last byte
@@ -111,6 +112,7 @@ cdef class Head:                    # one per worker: what was read of the prese
     cdef PyObject* hand_name[512]   # the spellings in daily use (bytes, owned) ...
     cdef PyObject* hand_field[512]  # ... and their FieldNames (borrowed from names)
     cdef uint64_t serial
+    cdef str header_map             # setting: drop, refuse, dangerous
     # the present head:
     cdef dict environ
     cdef str method
@@ -153,17 +155,29 @@ cdef enum:                          # Exchange.framing: how the end of the respo
     FRAME_CHUNKED = 2
     FRAME_CLOSE = 3
 
+cdef class Exchange
+
 cdef class Body:                    # a request body on its way in
     cdef bint chunked
     cdef int state                  # CHUNK_*: where the chunked decoder stands
     cdef int64_t remaining          # of the body, or of the present chunk
     cdef int64_t received           # decoded bytes
+    cdef int64_t since              # ms: when the wait for it, or for more of it, began
+    cdef int64_t waited             # ms that it has been waited for
     cdef uint32_t line              # bytes of the present chunk-size line or of the trailers
+    cdef int64_t extensions         # bytes of all chunk-size lines beyond what a size needs
     cdef bint blank                 # blanks after a chunk size: only an extension may follow
     cdef bytes exact                # the whole body when its length was known and small
     cdef char* data                 # otherwise: what is in memory ...
     cdef size_t size
     cdef object file                # ... or on disk
+    # handed over as it comes (stream.pxi): what is in memory and was not read yet is ...
+    cdef bint stream
+    cdef size_t start, end          # ... between these
+    cdef bint complete
+    cdef int status                 # not 0: it never will be complete; to be answered with this
+    cdef object reason
+    cdef Exchange exchange          # until the request is over
 
 cdef class Outbox:                  # what the client has not taken, in this order
     cdef char* data
@@ -184,6 +198,7 @@ cdef class Exchange:
     cdef dict environ
     cdef object start_response_     # the bound methods, made once: the pool keeps them
     cdef object write_
+    cdef object early_hints_
     cdef str method                 # for the access log (None: the head never was complete)
     cdef str target
     cdef object referer, agent
@@ -193,6 +208,8 @@ cdef class Exchange:
     cdef bint client_keeps          # the client did not ask for the connection to end
     cdef Body body
     cdef object input_file          # a body that was too large for memory
+    cdef bint expects               # 100 Continue, when the handler first reads
+    cdef bint reading               # the handler waits for more of the body
     # the response
     cdef char* head                 # status line and the application's fields, then ours
     cdef size_t head_length, head_size
@@ -270,9 +287,12 @@ cdef class Worker:
     cdef object carry               # bound method: what a carrier greenlet runs
     cdef int parked
     # settings (seconds are milliseconds here)
-    cdef uint32_t max_request_line, max_head
-    cdef int64_t max_body, body_memory, output_memory, output_spool
+    cdef uint32_t max_request_line, max_head, read_ahead, keep_alive_requests
+    cdef int64_t max_body, max_chunk_extensions, body_memory, output_memory, output_spool
+    cdef int64_t body_min_rate      # bytes per second
     cdef int max_connections
+    cdef bint streaming             # handlers start at the end of the head
+    cdef bint dates                 # whether responses get a Date
     # Date and Server, formatted once a second
     cdef int64_t stamp_until        # ms: good until then
     cdef char stamp[96]
@@ -300,6 +320,7 @@ cdef class MemoryConnection:
     cdef bytearray output
     cdef readonly bint closed
     cdef readonly bint reset
+    cdef _take_turns(self, work)
     cdef bytes _settle(self)
 
 
@@ -308,6 +329,9 @@ cdef class Input:
     cdef Py_ssize_t position
     cdef object file                # instead of data: a body that was too large for memory
     cdef bytes take(self, Py_ssize_t n)
+
+cdef class Incoming:                # what io.BufferedReader reads of a body that is still coming
+    cdef Body body
 
 cdef class FileWrapper:
     cdef public object filelike

@@ -46,6 +46,26 @@ class CoreSettings(Protocol):
     def max_connections(self) -> int: ...
     @property
     def access_log_format(self) -> str: ...
+    @property
+    def read_ahead(self) -> int: ...
+    @property
+    def keep_alive_requests(self) -> int: ...
+    @property
+    def max_chunk_extensions(self) -> int: ...
+    @property
+    def body_min_rate(self) -> int:
+        """Bytes per second."""
+
+    @property
+    def request_buffering(self) -> str: ...
+    @property
+    def greenlets(self) -> int | str: ...
+    @property
+    def header_map(self) -> str: ...
+    @property
+    def server_header(self) -> str: ...
+    @property
+    def date_header(self) -> str: ...
 
 class Worker:
     """One worker's loop: accepts, parses, calls the application, answers."""
@@ -110,6 +130,15 @@ class MemoryConnection:
 
 class ClientGone(ConnectionError):
     """Raised by `write()` when the client has disconnected."""
+
+class BodyError(OSError):
+    """Raised by reading `wsgi.input`: the rest of the request body will not come (the client broke
+    off or stalls) or cannot be read (malformed, too long)."""
+
+    status: int
+    """400, 408 or 413: what the client is told if the handler lets it pass."""
+
+    def __init__(self, status: int, reason: str) -> None: ...
 
 class Input:
     """`wsgi.input` (PEP 3333, Input and Error Streams): a body in memory or in a temporary file."""

@@ -16,11 +16,13 @@ include "core/memory.pxi"       # the same without a socket
 include "core/connection.pxi"   # states of a connection: bytes -> requests -> rest or close
 include "core/parse.pxi"        # the head: httptools judges it, we take it apart
 include "core/environ.pxi"      # what the application sees of the head
-include "core/body.pxi"         # Content-Length and chunked bodies, and wsgi.input
+include "core/stream.pxi"       # wsgi.input of a body that is still coming
+include "core/body.pxi"         # Content-Length and chunked bodies, wsgi.input
 include "core/app.pxi"          # calls the application, iterates its result
 include "core/response.pxi"     # start_response, response head, body framing
 include "core/send.pxi"         # to the socket, or to the outbox until the client is ready
 include "core/park.pxi"         # a handler that waits hands the loop on
+include "core/ahead.pxi"        # bytes that have come before their turn
 include "core/accesslog.pxi"    # a line per request
 include "core/queue.pxi"        # deadline queues
 include "core/text.pxi"         # characters, numbers, dates, addresses

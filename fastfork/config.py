@@ -109,7 +109,7 @@ def _read_list(text: str) -> tuple[str, ...]:
 
 
 def _read_peers(text: str) -> tuple[str, ...]:
-    peers = _read_list(text)
+    peers = _read_list(text) if text else ()
     return tuple(
         peer if peer in ("*", "unix") else str(ipaddress.ip_network(peer)) for peer in peers
     )

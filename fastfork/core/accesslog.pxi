@@ -82,8 +82,9 @@ cdef int log_request(Worker w, conn_t* c, Exchange ex) except -1:
         out = log_put(out, " ", 1)
         out = log_put_text(out, ex.target)
         out = log_put(out, " HTTP/1.1" if ex.minor else " HTTP/1.0", 9)
-    out = log_put(out, number, snprintf(number, sizeof(number), "\" %d %lld", ex.status,
-                                        <long long>ex.sent))
+    # 499, as nginx has it: the client was gone before the response was complete.
+    out = log_put(out, number, snprintf(number, sizeof(number), "\" %03d %lld",
+                                        <int>(499 if ex.gone else ex.status), <long long>ex.sent))
     if w.log_combined:
         out = log_put(out, ' "', 2)
         out = log_put_text(out, ex.referer)

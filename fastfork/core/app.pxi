@@ -44,7 +44,13 @@ cdef int handler_failed(Worker w, Exchange ex, object e) except -1:
     """The traceback goes to the error log, never on the wire."""
     if w.stranger:
         stranger_ends(w, e)
-    if ex.gone and isinstance(e, ClientGone):
+    if ex.gone and isinstance(e, (ClientGone, BodyError)):
+        return 0
+    if isinstance(e, BodyError) and not ex.head_sent and ex.body is not None and ex.body.status:
+        # The handler let it pass.  It is the client's doing: no 500.
+        w.log(logging.INFO, f"{conn_peer(ex.conn)}: {ex.body.status}: {ex.body.reason}", None)
+        ex.refused = True
+        respond_simple(w, ex, ex.body.status)
         return 0
     w.log(logging.ERROR, "error in the application: "
           f"{environ_text(ex, 'REQUEST_METHOD')} {environ_text(ex, 'RAW_URI')}", e)

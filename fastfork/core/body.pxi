@@ -20,7 +20,7 @@ cdef enum:                      # Body.state of the chunked decoder (RFC 9112, 7
     CHUNK_END_LF = 11
 
 cdef enum:
-    CHUNK_LINE_LONGEST = 4096   # size and extensions
+    CHUNK_SIZE_LONGEST = 16     # digits; what a chunk-size line has beyond it counts as extension
 
 
 cdef class Body:
@@ -33,12 +33,14 @@ cdef class Body:
         COUNT_BODY(-1)
 
 
-cdef int body_begin(Worker w, Exchange ex) except -1:
-    """The head announces a body."""
+cdef int body_begin(Worker w, Exchange ex, size_t n) except -1:
+    """The head announces a body, `n` bytes have come behind it."""
     cdef Body b = Body()
     b.chunked = w.head.chunked
     b.remaining = 0 if b.chunked else w.head.length
-    if not b.chunked and b.remaining <= w.body_memory:
+    b.stream = w.streaming and (b.chunked or b.remaining > <int64_t>n)
+    b.since = w.now
+    if not b.chunked and not b.stream and b.remaining <= w.body_memory:
         b.exact = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>b.remaining)
     ex.body = b
     return 0
@@ -79,8 +81,12 @@ cdef int chunks_take(Worker w, Body b, const char* data, size_t n, size_t* used)
         i += 1
         if b.state <= CHUNK_EXTENSION:
             b.line += 1
-            if b.line > CHUNK_LINE_LONGEST:
-                return body_refuse(w, "a chunk-size line is too long")
+            if b.line > CHUNK_SIZE_LONGEST and ch != c'\r':
+                # RFC 9112, 7.1.1: a server ought to limit them all together.
+                b.extensions += 1
+                if b.extensions > w.max_chunk_extensions:
+                    return body_refuse(w, "the chunk extensions are longer than "
+                                       f"{w.max_chunk_extensions} bytes (max_chunk_extensions)")
         if b.state <= CHUNK_DIGITS:
             digit = hex_value(ch)
             if digit >= 0:
@@ -167,6 +173,13 @@ cdef int trailer_take(Worker w, Body b, char ch) except -1:
     return BODY_MORE
 
 
+cdef bint body_too_slow(Worker w, Body b) noexcept:
+    """More of it has come.  Does it come at body_min_rate?  Whoever keeps a pause short, and sends
+    next to nothing between two pauses, would otherwise never be done."""
+    return (b.waited > w.queues[QUEUE_BODY].span
+            and b.received * 1000 < w.body_min_rate * b.waited)
+
+
 cdef int body_refuse(Worker w, str reason) except -1:
     w.head.reason = reason
     return 400
@@ -179,6 +192,8 @@ cdef int body_store(Worker w, Body b, const char* p, size_t n) except -1:
         return 0
     if b.exact is not None:
         memcpy(PyBytes_AS_STRING(b.exact) + b.received, p, n)
+    elif b.stream:
+        body_hold(b, p, n)
     elif b.file is not None or b.received + <int64_t>n > w.body_memory:
         try:
             body_spool(b, p, n)
@@ -193,6 +208,19 @@ cdef int body_store(Worker w, Body b, const char* p, size_t n) except -1:
             b.size = size
         memcpy(b.data + b.received, p, n)
     b.received += n
+    return 0
+
+
+cdef int body_hold(Body b, const char* p, size_t n) except -1:
+    """For the handler's next read.  More is received only when it has taken all of this: one
+    receive, or what came with the head, is the bound."""
+    if b.start == b.end:
+        b.start = b.end = 0
+    if b.end + n > b.size:
+        b.data = buffer_grow(b.data, b.end + n)
+        b.size = b.end + n
+    memcpy(b.data + b.end, p, n)
+    b.end += n
     return 0
 
 

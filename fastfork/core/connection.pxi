@@ -2,7 +2,7 @@
 #
 #   from      what happens                          to
 #   REST      first bytes of a head                 HEAD
-#   REST HEAD head complete, body announced         BODY
+#   REST HEAD head complete, body announced         BODY (or HANDLER, which reads it: stream.pxi)
 #   any of these, request complete:
 #             a handler is free                     HANDLER
 #             none is                               READY, then HANDLER
@@ -84,8 +84,10 @@ cdef int conn_close(Worker w, conn_t* c) except -1:
         memory.closed = True
         memory.conn = NULL
         c.memory = NULL
-    if c.exchange is not NULL:
+    if c.exchange is not NULL:          # its response never was completed
         ex = <Exchange>c.exchange
+        if w.log_fd >= 0:
+            log_request(w, c, ex)
         exchange_release(w, ex)
     Py_XDECREF(c.remote_addr)
     Py_XDECREF(c.remote_port)
@@ -153,46 +155,6 @@ cdef int conn_lost(Worker w, conn_t* c) except -1:
     return unpark(w, ex)
 
 
-# -- bytes read ahead ----------------------------------------------------------------------
-
-cdef inline void conn_forget_pending(conn_t* c) noexcept:
-    if c.pending is not NULL:
-        buffer_free(c.pending)
-        c.pending = NULL
-        c.pending_start = c.pending_end = c.pending_size = 0
-    c.scanned = c.lines = 0
-
-
-cdef int conn_keep_pending(conn_t* c, const char* data, size_t n) except -1:
-    """Make `data` (in the worker's buffer, or already a part of `pending`) what is pending."""
-    if n == 0:
-        conn_forget_pending(c)
-        return 0
-    if c.pending is not NULL and c.pending <= data < c.pending + c.pending_size:
-        c.pending_start = <uint32_t>(data - c.pending)
-        return 0
-    return conn_append_pending(c, data, n)
-
-
-cdef int conn_append_pending(conn_t* c, const char* data, size_t n) except -1:
-    cdef size_t have = c.pending_end - c.pending_start
-    cdef size_t size
-    if c.pending_end + n > c.pending_size:
-        if c.pending_start:
-            memmove(c.pending, c.pending + c.pending_start, have)
-            c.pending_start = 0
-            c.pending_end = <uint32_t>have
-        if have + n > c.pending_size:
-            # Grows by doubling from what is needed.  The bound is that of a head (the caller
-            # refuses a longer one) plus one receive.
-            size = max(have + n, min(<size_t>2 * c.pending_size, <size_t>BUFFER_SIZE))
-            c.pending = buffer_grow(c.pending, size)
-            c.pending_size = <uint32_t>size
-    memcpy(c.pending + c.pending_end, data, n)
-    c.pending_end += <uint32_t>n
-    return 0
-
-
 # -- events --------------------------------------------------------------------------------
 
 cdef int conn_event(Worker w, conn_t* c, uint32_t events) except -1:
@@ -211,23 +173,35 @@ cdef int conn_event(Worker w, conn_t* c, uint32_t events) except -1:
     if events & EPOLLOUT and c.exchange is not NULL and (
             (<Exchange>c.exchange).outbox is not None):
         return conn_writable(w, c)
+    if conn_streams(c):
+        return conn_readable(w, c)
     # Readable, or still armed for the response before, but it has no turn now.  Only here, where it
     # happens, is the price of an epoll_ctl paid; going back to rest arms it again.
     return conn_interest(w, c, 0)
+
+
+cdef inline bint conn_streams(conn_t* c) noexcept:
+    """Does the handler wait for more of the body?"""
+    return c.state == CONN_HANDLER and (<Exchange>c.exchange).reading
 
 
 cdef int conn_readable(Worker w, conn_t* c) except -1:
     cdef ssize_t n
     if c.watch.fd < 0:
         return 0
-    n = recv(c.watch.fd, w.buffer, BUFFER_SIZE, 0)
+    n = recv(c.watch.fd, w.buffer, w.read_ahead, 0)
     if n > 0:
         return conn_received(w, c, w.buffer, n)
     if n == 0:
         return conn_eof(w, c)
     if again():
         return 0
-    return conn_close(w, c)             # reset by the client: nothing is owed to it
+    # Reset by the client: nothing is owed to it.
+    if c.state == CONN_HANDLER:
+        return conn_lost(w, c)
+    if c.exchange is not NULL:
+        (<Exchange>c.exchange).gone = True
+    return conn_close(w, c)
 
 
 cdef int conn_eof(Worker w, conn_t* c) except -1:
@@ -235,6 +209,8 @@ cdef int conn_eof(Worker w, conn_t* c) except -1:
     c.eof = True
     if c.state == CONN_HEAD or c.state == CONN_BODY:
         return conn_refuse(w, c, 400, "the client closed the connection within a message")
+    if conn_streams(c):
+        return stream_broken(w, <Exchange>c.exchange, 400, CUT_SHORT)
     return conn_close(w, c)
 
 
@@ -248,6 +224,8 @@ cdef int conn_timeout(Worker w, conn_t* c) except -1:
     if c.state == CONN_HANDLER:
         if c.queue == QUEUE_WRITE:
             conn_lost(w, c)
+        elif conn_streams(c):
+            stream_broken(w, <Exchange>c.exchange, 408, "the body stopped coming")
         queue_move(w, c, QUEUE_NONE)
         return 0
     if c.state == CONN_HEAD:
@@ -266,14 +244,16 @@ cdef int conn_writable(Worker w, conn_t* c) except -1:
     cdef int64_t before = outbox_size(ex.outbox)
     cdef int done = outbox_drain(w, ex)
     if not done:
-        if outbox_size(ex.outbox) != before:
+        if outbox_size(ex.outbox) != before and not ex.reading:
             client_wait(w, c)
         return 0
-    if c.state == CONN_HANDLER:
-        queue_move(w, c, QUEUE_NONE)
-        conn_interest(w, c, 0)
-        return unpark(w, ex)
-    return conn_end_exchange(w, c)
+    if c.state != CONN_HANDLER:
+        return conn_end_exchange(w, c)
+    if ex.reading:                      # it waits for something else
+        return conn_interest(w, c, EPOLLIN)
+    queue_move(w, c, QUEUE_NONE)
+    conn_interest(w, c, 0)
+    return unpark(w, ex)
 
 
 # -- bytes -> requests ---------------------------------------------------------------------
@@ -284,7 +264,9 @@ cdef int conn_received(Worker w, conn_t* c, const char* data, size_t n) except -
         conn_append_pending(c, data, n)
         data = c.pending + c.pending_start
         n = c.pending_end - c.pending_start
-    if c.state > CONN_BODY:             # lingering, or (in memory) not its turn
+    if c.state > CONN_BODY:             # streaming, lingering, or (in memory) not its turn
+        if conn_streams(c):
+            return stream_take(w, <Exchange>c.exchange, data, n)
         if c.state == CONN_LINGER:
             conn_forget_pending(c)
         elif c.pending is NULL:
@@ -322,30 +304,39 @@ cdef int conn_advance(Worker w, conn_t* c, const char* data, size_t n) except -1
                 return conn_refuse(w, c, status, w.head.reason)
             ex = exchange_new(w, c)
             if w.head.chunked or w.head.length > 0:
-                status = body_begin(w, ex)
+                status = body_begin(w, ex, n)
                 if status:
                     conn_keep_pending(c, data, n)
                     return conn_refuse(w, c, status, w.head.reason)
                 c.state = CONN_BODY
                 queue_move(w, c, QUEUE_BODY)
                 if w.head.expect and n == 0:
-                    send_continue(w, c)
+                    if ex.body.stream:
+                        ex.expects = True
+                    else:
+                        send_continue(w, c)
                 continue
         else:
             ex = <Exchange>c.exchange
             status = body_take(w, ex, data, n, &used)
             data += used
             n -= used
-            if status == BODY_MORE:
+            if status == BODY_MORE and not ex.body.stream:
                 if used:
                     queue_move(w, c, QUEUE_BODY)
+                    ex.body.waited = w.now - ex.body.since
+                    if body_too_slow(w, ex.body):
+                        return conn_refuse(w, c, 408, "the body comes too slowly (body_min_rate)")
                 conn_keep_pending(c, data, n)
                 return conn_interest(w, c, EPOLLIN)
-            if status:
+            if status > BODY_MORE:
                 conn_keep_pending(c, data, n)
                 return conn_refuse(w, c, status, w.head.reason)
-            body_finish(ex)
-        # The request is complete.  What follows it must leave the worker's buffer now: the
+            if status == BODY_MORE:
+                stream_begin(ex)        # the handler reads what is still to come
+            else:
+                body_finish(ex)
+        # The request is complete, or its handler reads the rest.  What follows it must leave the worker's buffer now: the
         # handler may hand the loop on, and others receive into it.
         if n or c.pending is not NULL:
             conn_keep_pending(c, data, n)
@@ -383,12 +374,13 @@ cdef bint exchange_end(Worker w, conn_t* c) except -1:
     cdef bint keep = ex.keep_alive and not ex.aborted and not ex.gone
     cdef bint cut = exchange_cut(ex)
     # A client that did not ask for the end may have sent more that we have not read.
-    cdef bint linger = ex.refused or ex.client_keeps or c.pending is not NULL
-    if w.log_fd >= 0:
-        log_request(w, c, ex)
+    cdef bint linger = (ex.refused or ex.client_keeps or c.pending is not NULL
+                        or ex.body is not None)
     if ex.gone:
         conn_abandon(w, c)
         return False
+    if w.log_fd >= 0:
+        log_request(w, c, ex)
     exchange_release(w, ex)
     c.state = CONN_REST
     if keep:

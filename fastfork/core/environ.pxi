@@ -21,6 +21,7 @@ cdef dict environ_template(str name, str port, bint multiprocess):
         ("wsgi.multiprocess", multiprocess),
         ("wsgi.run_once", False),
         ("wsgi.file_wrapper", FileWrapper),
+        ("wsgi.early_hints", None),
         ("wsgi.input_terminated", True),
         ("GATEWAY_INTERFACE", "CGI/1.1"),
         ("SERVER_SOFTWARE", (b"fastfork/" + FASTFORK_VERSION).decode()),

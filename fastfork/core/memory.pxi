@@ -40,22 +40,42 @@ cdef class MemoryConnection:
 
     def feed(self, bytes data not None):
         """Give the server these bytes; return what it sent in answer."""
+        if self.worker.streaming:
+            self._take_turns(lambda: self._feed(data))
+        else:
+            self._feed(data)
+        return self._settle()
+
+    def _feed(self, bytes data):
         cdef const char* p = PyBytes_AS_STRING(data)
         cdef size_t left = len(data)
         cdef size_t step
         self.worker.now = clock_ms()
         while left and self.conn is not NULL and self.conn.state < CONN_LINGER:
-            step = min(left, <size_t>BUFFER_SIZE)
+            step = min(left, <size_t>self.worker.read_ahead)
             memcpy(self.worker.buffer, p, step)     # as recv does
             conn_received(self.worker, self.conn, self.worker.buffer, step)
             while self.worker.ready_first is not NULL and not self.worker.running:
                 ready_next(self.worker)         # as the loop does
             p += step
             left -= step
-        return self._settle()
 
     def eof(self):
         """The client closes its sending side; return what the server sent after it."""
-        if self.conn is not NULL and self.conn.state <= CONN_BODY:
-            conn_eof(self.worker, self.conn)
+        self.worker.now = clock_ms()
+        self._take_turns(self._eof)
         return self._settle()
+
+    def _eof(self):
+        if self.conn is not NULL and (self.conn.state <= CONN_BODY or conn_streams(self.conn)):
+            conn_eof(self.worker, self.conn)
+
+    cdef _take_turns(self, work):
+        """Without a loop there is nobody to hand on to: a handler that must wait goes back to whoever
+        feeds it, and is gone on with here when what it waits for has come."""
+        cdef Worker w = self.worker
+        w.main = greenlet_current()
+        greenlet_switch(greenlet_new(work, w.main))
+        while w.runnable:
+            greenlet_switch(w.runnable.popleft())
+        w.main = None

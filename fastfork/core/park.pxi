@@ -14,7 +14,9 @@
 cdef int park(Worker w, Exchange ex) except -1:
     """Wait until `unpark`.  Called on the handler's greenlet."""
     cdef object carrier
-    if w.spares:
+    if not w.running:                   # in memory: back to whoever feeds (memory.pxi)
+        carrier = w.main
+    elif w.spares:
         carrier = w.spares.pop()
     else:
         carrier = greenlet_new(w.carry, w.main)

@@ -27,6 +27,9 @@ cdef enum:
     FIELD_CODING = 6
     FIELD_CONNECTION = 7
     FIELD_EXPECT = 8
+    FIELD_REFUSE = 9
+    FIELD_DATE = 10             # of responses
+    FIELD_SERVER = 11
 
 cdef enum:
     NAMES_KNOWN = 1024          # spellings of field names remembered per worker
@@ -72,13 +75,15 @@ FIELD_KINDS = {
 }
 
 
-cdef FieldName field_name(bytes spelling):
+cdef FieldName field_name(bytes spelling, str header_map):
     cdef FieldName f = FieldName()
     cdef str key = spelling.decode("latin-1").upper().replace("-", "_")
     f.key = key if key in ("CONTENT_LENGTH", "CONTENT_TYPE") else "HTTP_" + key
+    f.kind = FIELD_KINDS.get(f.key, FIELD_PLAIN)
     # `X_A` and `X-A` would become the same environ key: whoever checks the one can be fooled
-    # with the other.
-    f.kind = FIELD_DROP if b"_" in spelling else FIELD_KINDS.get(f.key, FIELD_PLAIN)
+    # with the other.  What the server itself reads has one spelling, whatever the setting.
+    if b"_" in spelling and (header_map != "dangerous" or f.kind != FIELD_PLAIN):
+        f.kind = FIELD_REFUSE if header_map == "refuse" else FIELD_DROP
     return f
 
 
@@ -88,8 +93,9 @@ cdef class Head:
     def __cinit__(self):
         COUNT_PARSER(1)
 
-    def __init__(self, uint32_t max_fields):
+    def __init__(self, uint32_t max_fields, str header_map):
         self.max_fields = max_fields
+        self.header_map = header_map
         self.window = Window()
         self.names = {}
         self.keys = {}
@@ -132,7 +138,7 @@ cdef class Head:
     cdef FieldName learn(self, bytes name):
         """A spelling that was not seen before.  Beyond the bounds nothing is remembered: such a
         name is looked at anew each time."""
-        cdef FieldName f = field_name(name)
+        cdef FieldName f = field_name(name, self.header_map)
         cdef tuple same = (f.key, f.kind)
         f = self.keys.get(same, f)
         if len(self.names) < NAMES_KNOWN and len(name) <= NAME_LONGEST:
@@ -204,6 +210,9 @@ cdef class Head:
         cdef const char* p = <const char*>PyUnicode_1BYTE_DATA(text)
         cdef Py_ssize_t n = PyUnicode_GET_LENGTH(text)
         if kind == FIELD_DROP:
+            return None
+        if kind == FIELD_REFUSE:
+            self.refuse(400, "a field name with an underscore (header_map)")
             return None
         if kind == FIELD_HOST:
             if repeated:

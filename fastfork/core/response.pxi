@@ -30,6 +30,7 @@ cdef class Exchange:
     def __cinit__(self):
         self.start_response_ = self.start_response
         self.write_ = self.write
+        self.early_hints_ = self.early_hints
         COUNT_EXCHANGE(1)
 
     def __dealloc__(self):
@@ -55,11 +56,29 @@ cdef class Exchange:
             raise TypeError("response_headers is not a list (PEP 3333) but "
                             + type(response_headers).__name__)
         for field in <list>response_headers:
-            if not PyTuple_Check(field) or PyTuple_GET_SIZE(field) != 2:
-                raise TypeError(f"not a (name, value) tuple in response_headers: {field!r}")
+            pair_check(field)
             head_field(self, <object>PyTuple_GET_ITEM(field, 0), <object>PyTuple_GET_ITEM(field, 1))
         self.started = True
         return self.write_
+
+    def early_hints(self, headers):
+        """`wsgi.early_hints`: send 103 with these fields now (RFC 8297).  Nothing happens if the
+        client speaks HTTP/1.0, which knows no such thing, or if the response has begun."""
+        cdef size_t end = self.head_length
+        if self.conn is NULL or self.finished:
+            raise RuntimeError("early_hints was called after the request was over")
+        if self.minor == 0 or self.head_begun:
+            return
+        try:
+            head_room(self, 32)
+            head_put(self, b"HTTP/1.1 103 Early Hints\r\n", 26)
+            for field in headers:
+                hint_field(self, field)
+            head_room(self, 2)
+            head_put(self, b"\r\n", 2)
+            send_piece(self.worker, self, self.head + end, self.head_length - end)
+        finally:
+            self.head_length = end
 
     def write(self, data):
         """PEP 3333, The write() Callable.  Raises ClientGone if the client has disconnected."""
@@ -89,7 +108,7 @@ cdef Exchange exchange_take(Worker w, conn_t* c):
     ex.conn = c
     c.exchange = <PyObject*>ex
     ex.started = ex.head_sent = ex.finished = False
-    ex.aborted = ex.refused = ex.excess_told = False
+    ex.aborted = ex.refused = ex.excess_told = ex.expects = False
     ex.gone = c.gone
     ex.sent = 0
     ex.status = 0
@@ -105,8 +124,11 @@ cdef Exchange exchange_new(Worker w, conn_t* c):
     h.environ = None
     ex.minor = h.minor
     ex.is_head = h.method is "HEAD"
+    PyDict_SetItem(ex.environ, "wsgi.early_hints", ex.early_hints_)
     # RFC 9112, 9.3
-    ex.keep_alive = ex.client_keeps = not h.close and (h.minor == 1 or h.keep_alive)
+    ex.client_keeps = not h.close and (h.minor == 1 or h.keep_alive)
+    c.requests += 1
+    ex.keep_alive = ex.client_keeps and c.requests < w.keep_alive_requests
     if w.log_fd >= 0:
         log_remember(ex, h.method)
     return ex
@@ -132,6 +154,8 @@ cdef int exchange_release(Worker w, Exchange ex) except -1:
     ex.conn = NULL
     ex.worker = None
     ex.finished = True
+    if ex.body is not None:
+        ex.body.exchange = None
     ex.environ = ex.body = ex.input_file = None
     ex.method = ex.target = ex.referer = ex.agent = None
     if file is not None:
@@ -142,9 +166,10 @@ cdef int exchange_release(Worker w, Exchange ex) except -1:
         buffer_free(ex.head)
         ex.head = NULL
         ex.head_size = 0
-    # An application that kept start_response or write keeps this exchange; it must not come to
+    # An application that kept start_response, write or early_hints keeps this exchange; it must not come to
     # another request.
     if (Py_REFCNT(<PyObject*>ex.start_response_) == 1 and Py_REFCNT(<PyObject*>ex.write_) == 1
+            and Py_REFCNT(<PyObject*>ex.early_hints_) == 1
             and w.pool_count < POOL_LARGEST):
         w.pool[w.pool_count] = <PyObject*>ex        # the connection's reference
         w.pool_count += 1
@@ -155,7 +180,7 @@ cdef int exchange_release(Worker w, Exchange ex) except -1:
 
 cdef int exchange_free(Exchange ex) except -1:
     """Give up the reference that the pool or the connection held."""
-    ex.start_response_ = ex.write_ = None           # the cycle
+    ex.start_response_ = ex.write_ = ex.early_hints_ = None     # the cycle
     Py_DECREF(ex)
     return 0
 
@@ -195,7 +220,7 @@ cdef int head_status(Exchange ex, object status) except -1:
     """RFC 9112, 4: status-code SP [reason-phrase]."""
     cdef Py_ssize_t n
     cdef const char* p = latin1(status, &n, "the status")
-    if (n < 3 or not (c'1' <= p[0] <= c'9' and c'0' <= p[1] <= c'9' and c'0' <= p[2] <= c'9')
+    if (n < 3 or not (c'1' <= p[0] <= c'5' and c'0' <= p[1] <= c'9' and c'0' <= p[2] <= c'9')
             or (n > 3 and p[3] != c' ') or has_control(p, n)):
         raise ValueError(f"not a status (three digits, a blank, a reason): {status!r}")
     if p[0] == c'1':
@@ -222,19 +247,26 @@ cdef int head_field(Exchange ex, object name, object value) except -1:
     cdef Py_ssize_t n, m
     cdef const char* p = latin1(name, &n, "a field name")
     cdef const char* v = latin1(value, &m, "a field value")
-    if not is_token(p, n):
-        raise ValueError(f"not a field name: {name!r}")
-    if has_control(v, m):
-        raise ValueError(f"a control character in the value of {name}: {value!r}")
-    cdef int special = head_special(ex, p, n, v, m, name)
-    if special == FIELD_OURS:
+    cdef int kind = field_check(p, n, v, m, name, value)
+    if kind == FIELD_LENGTH:
+        if ex.declared >= 0:
+            raise ValueError("more than one Content-Length")
+        ex.declared = digits(v, m)
+        if ex.declared < 0 or ex.declared == TOO_LARGE:
+            raise ValueError(f"not a length: {value!r}")
+        return 0                        # written when the head is complete
+    if kind == FIELD_CONNECTION:
+        # It is ours to say; that the application wants the connection closed is heard.
+        options = [o.strip().lower() for o in v[:m].decode("latin-1").split(",")]
+        if "close" in options:
+            ex.app_close = True
         return 0
-    head_room(ex, n + m + 4)
-    head_put(ex, p, n)
-    head_put(ex, b": ", 2)
-    head_put(ex, v, m)
-    head_put(ex, b"\r\n", 2)
-    if (special == FIELD_ORDINARY and n + m + 4 <= <Py_ssize_t>sizeof(line.text)
+    if kind == FIELD_DATE:
+        ex.has_date = True
+    elif kind == FIELD_SERVER:
+        ex.has_server = True
+    head_line_put(ex, p, n, v, m)
+    if (kind == FIELD_PLAIN and n + m + 4 <= <Py_ssize_t>sizeof(line.text)
             and PyUnicode_CheckExact(name) and PyUnicode_CheckExact(value)):
         # The references keep the addresses from meaning anything else.
         Py_INCREF(name)
@@ -248,36 +280,30 @@ cdef int head_field(Exchange ex, object name, object value) except -1:
     return 0
 
 
-cdef enum:
-    FIELD_ORDINARY = 1
-    FIELD_NOTED = 2             # to be written, and it means something
-    FIELD_OURS = 3              # it will be written elsewhere, or not at all
+cdef inline int pair_check(object field) except -1:
+    if not PyTuple_Check(field) or PyTuple_GET_SIZE(field) != 2:
+        raise TypeError(f"not a (name, value) tuple in the list of fields: {field!r}")
+    return 0
 
 
-cdef int head_special(Exchange ex, const char* p, Py_ssize_t n, const char* v, Py_ssize_t m,
-                      object name) except -1:
-    """Fields that are the server's business too."""
-    cdef char first = p[0] | 32
+cdef int field_check(const char* p, Py_ssize_t n, const char* v, Py_ssize_t m, object name,
+                     object value) except -1:
+    """What kind of field this is, FIELD_PLAIN for most; ValueError if it cannot be sent."""
+    cdef char first
+    if not is_token(p, n):
+        raise ValueError(f"not a field name: {name!r}")
+    if has_control(v, m):
+        raise ValueError(f"a control character in the value of {name}: {value!r}")
+    first = p[0] | 32
     if first == c'd' and n == 4 and strncasecmp(p, "date", 4) == 0:
-        ex.has_date = True
-        return FIELD_NOTED
-    elif first == c's' and n == 6 and strncasecmp(p, "server", 6) == 0:
-        ex.has_server = True
-        return FIELD_NOTED
-    elif first == c'c':
+        return FIELD_DATE
+    if first == c's' and n == 6 and strncasecmp(p, "server", 6) == 0:
+        return FIELD_SERVER
+    if first == c'c':
         if n == 14 and strncasecmp(p, "content-length", 14) == 0:
-            if ex.declared >= 0:
-                raise ValueError("more than one Content-Length")
-            ex.declared = digits(v, m)
-            if ex.declared < 0 or ex.declared == TOO_LARGE:
-                raise ValueError(f"not a length: {v[:m]!r}")
-            return FIELD_OURS
+            return FIELD_LENGTH
         if n == 10 and strncasecmp(p, "connection", 10) == 0:
-            # It is ours to say; that the application wants the connection closed is heard.
-            options = [o.strip().lower() for o in v[:m].decode("latin-1").split(",")]
-            if "close" in options:
-                ex.app_close = True
-            return FIELD_OURS
+            return FIELD_CONNECTION
     elif ((n == 10 and strncasecmp(p, "keep-alive", 10) == 0)
           or (n == 17 and strncasecmp(p, "transfer-encoding", 17) == 0)
           or (n == 2 and strncasecmp(p, "te", 2) == 0)
@@ -287,7 +313,32 @@ cdef int head_special(Exchange ex, const char* p, Py_ssize_t n, const char* v, P
           or (n == 18 and strncasecmp(p, "proxy-authenticate", 18) == 0)
           or (n == 19 and strncasecmp(p, "proxy-authorization", 19) == 0)):
         raise ValueError(f"{name} is a hop-by-hop field: not the application's to set (PEP 3333)")
-    return FIELD_ORDINARY
+    return FIELD_PLAIN
+
+
+cdef int hint_field(Exchange ex, object field) except -1:
+    """A field of an informational response: about the response to come, not about this message."""
+    cdef Py_ssize_t n, m
+    cdef const char* p
+    cdef const char* v
+    pair_check(field)
+    name = <object>PyTuple_GET_ITEM(field, 0)
+    value = <object>PyTuple_GET_ITEM(field, 1)
+    p = latin1(name, &n, "a field name")
+    v = latin1(value, &m, "a field value")
+    if field_check(p, n, v, m, name, value) in (FIELD_LENGTH, FIELD_CONNECTION):
+        raise ValueError(f"{name} has no place in early hints")
+    return head_line_put(ex, p, n, v, m)
+
+
+cdef int head_line_put(Exchange ex, const char* p, Py_ssize_t n, const char* v,
+                       Py_ssize_t m) except -1:
+    head_room(ex, n + m + 4)
+    head_put(ex, p, n)
+    head_put(ex, b": ", 2)
+    head_put(ex, v, m)
+    head_put(ex, b"\r\n", 2)
+    return 0
 
 
 cdef int head_begin(Worker w, Exchange ex, int64_t length) except -1:
@@ -320,7 +371,7 @@ cdef int head_begin(Worker w, Exchange ex, int64_t length) except -1:
     else:
         ex.framing = FRAME_CLOSE
         ex.keep_alive = False
-    if w.draining or ex.app_close:
+    if w.draining or ex.app_close or (ex.body is not None and not ex.body.complete):
         ex.keep_alive = False
     head_room(ex, 256)
     if not ex.has_server:

@@ -194,6 +194,8 @@ cdef int stamp_update(Worker w) except -1:
         DAYS + 3 * utc.tm_wday, utc.tm_mday, MONTHS + 3 * utc.tm_mon, utc.tm_year + 1900,
         utc.tm_hour, utc.tm_min, utc.tm_sec)
     w.stamp_until = w.now + 1000 - t.tv_nsec // 1000000
+    if not w.dates:
+        w.stamp_length = 0
     if w.log_fd >= 0:
         localtime_r(<long*>&t.tv_sec, &local)
         offset = local.tm_gmtoff // 60

@@ -1,6 +1,10 @@
 # The worker as Python sees it: made from settings, run, drained, stopped.  What it does when it
 # runs is in the parts that follow.
 
+cdef enum:
+    STREAM_HANDLERS = 100       # greenlets = auto, where handlers wait for their bodies
+
+
 cdef class Worker:
 
     def __cinit__(self):
@@ -26,19 +30,31 @@ cdef class Worker:
         self.output_memory = settings.output_memory
         self.output_spool = settings.output_spool
         self.max_connections = settings.max_connections
-        self.max_handlers = 1
+        self.max_chunk_extensions = settings.max_chunk_extensions
+        self.body_min_rate = settings.body_min_rate
+        self.read_ahead = settings.read_ahead
+        self.keep_alive_requests = settings.keep_alive_requests
+        self.streaming = settings.request_buffering == "stream"
+        if settings.greenlets != "auto":
+            self.max_handlers = settings.greenlets
+        else:
+            self.max_handlers = STREAM_HANDLERS if self.streaming else 1
+        self.dates = settings.date_header == "on"
+        if settings.server_header != "none":
+            self.server_field = f"Server: {settings.server_header}\r\n".encode("latin-1")
+        else:
+            self.server_field = b""
         self.queues[QUEUE_NEW].span = milliseconds(settings.head_timeout)
         self.queues[QUEUE_HEAD].span = milliseconds(settings.head_timeout)
         self.queues[QUEUE_REST].span = milliseconds(settings.keep_alive)
         self.queues[QUEUE_BODY].span = milliseconds(settings.body_timeout)
         self.queues[QUEUE_WRITE].span = milliseconds(settings.write_timeout)
         self.queues[QUEUE_LINGER].span = milliseconds(settings.linger_timeout)
-        self.head = Head(settings.max_fields)
+        self.head = Head(settings.max_fields, settings.header_map)
         self.spares = []
         self.runnable = collections.deque()
         self.base_context = contextvars.copy_context()
         self.context = PyContext_Copy(self.base_context)
-        self.server_field = b"Server: fastfork\r\n"
         self.stamp_until = 0
         self.base_empty = len(self.base_context) == 0
         self.log_fd = access_log_fd

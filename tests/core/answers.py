@@ -27,6 +27,15 @@ DEFAULTS = {
     "output_spool": 1024 * MIB,
     "max_connections": 16384,
     "access_log_format": "combined",
+    "read_ahead": 64 * KIB,
+    "keep_alive_requests": 100_000,
+    "max_chunk_extensions": 16 * KIB,
+    "body_min_rate": 500,
+    "request_buffering": "full",
+    "greenlets": "auto",
+    "header_map": "drop",
+    "server_header": "fastfork",
+    "date_header": "on",
 }
 
 

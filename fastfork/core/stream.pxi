@@ -1,0 +1,154 @@
+# A body that is handed over as it comes (request_buffering = "stream").  The handler starts at the
+# end of the head; when it has read all that has come it waits, and the loop goes on without it.
+#
+#   1. What has come is in the Body, at most one receive of it; no more is received before the
+#      handler has taken that.
+#   2. A handler that reads when there is nothing looks once at the socket, and then parks.  The
+#      loop receives for it, or finds that nothing more will come, and wakes it.
+#   3. A body that will not be complete raises BodyError at every read.  It never looks like the end
+#      of the body, which would make a finished upload out of half of one.
+#   4. Where the head of the response goes out before the body is complete, the connection ends
+#      with the response: nothing that follows is read as a request.
+
+CUT_SHORT = "the client closed the connection within a message"
+
+
+class BodyError(OSError):
+    """Raised by reading wsgi.input: the rest of the request body will not come (the client broke
+    off or stalls) or cannot be read (malformed, too long).  `status` is what HTTP calls it: 400,
+    408 or 413.  A handler that lets it pass answers with that status."""
+
+    def __init__(self, status, reason):
+        super().__init__(reason)
+        self.status = status
+
+
+cdef int stream_begin(Exchange ex) except -1:
+    """The handler will read this body itself."""
+    cdef Incoming incoming = Incoming.__new__(Incoming)
+    incoming.body = ex.body
+    ex.body.exchange = ex               # a cycle until the request is over
+    ex.environ["wsgi.input"] = InputStream(incoming)
+    return 0
+
+
+cdef int stream_take(Worker w, Exchange ex, const char* data, size_t n) except -1:
+    """`n` bytes have come while the handler waits for them."""
+    cdef Body b = ex.body
+    cdef size_t used = 0
+    cdef int status = body_take(w, ex, data, n, &used)
+    b.waited += w.now - b.since
+    b.since = w.now
+    conn_keep_pending(ex.conn, data + used, n - used)
+    if status == BODY_DONE:
+        b.complete = True
+    elif status != BODY_MORE:
+        return stream_broken(w, ex, status, w.head.reason)
+    elif body_too_slow(w, b):
+        return stream_broken(w, ex, 408, "the body comes too slowly (body_min_rate)")
+    return unpark(w, ex)
+
+
+cdef int stream_broken(Worker w, Exchange ex, int status, reason) except -1:
+    """No more will come."""
+    ex.body.status = status
+    ex.body.reason = reason
+    return unpark(w, ex)
+
+
+cdef int stream_wait(Body b) except -1:
+    """Until more has come, or it is known that none will."""
+    cdef Exchange ex = b.exchange
+    cdef Worker w
+    cdef conn_t* c
+    cdef ssize_t n = -1
+    if ex is None or ex.conn is NULL:
+        raise ValueError("wsgi.input was read after the request was over")
+    w = ex.worker
+    c = ex.conn
+    if w.stranger:
+        raise ValueError("wsgi.input was read in a process that the application forked")
+    if w.running and PyThread_get_thread_ident() != w.thread:
+        raise RuntimeError("a streamed wsgi.input can be read in the handler's own thread only")
+    w.now = b.since = clock_ms()
+    if ex.expects:
+        ex.expects = False
+        if not ex.head_sent:            # RFC 9110, 15.2: not within a response that has begun
+            send_continue(w, c)
+    if c.watch.fd >= 0 and not ex.gone:
+        n = recv(c.watch.fd, w.buffer, w.read_ahead, 0)
+        if n > 0:
+            return stream_take(w, ex, w.buffer, n)
+        if n == 0:
+            c.eof = True
+            return stream_broken(w, ex, 400, CUT_SHORT)
+        if not again():
+            c.gone = ex.gone = True
+    if not ex.gone:
+        ex.reading = True
+        queue_move(w, c, QUEUE_BODY)
+        conn_interest(w, c, EPOLLIN if ex.outbox is None else EPOLLIN | EPOLLOUT)
+        try:
+            park(w, ex)
+        finally:
+            ex.reading = False
+            if ex.conn is not NULL:
+                queue_move(w, c, QUEUE_NONE)
+    if ex.gone:
+        stream_broken(w, ex, 400, "the client has disconnected")
+    return 0
+
+
+cdef class Incoming:
+    """The raw stream (in the sense of the io module) below wsgi.input."""
+
+    def readinto(self, target, /):
+        """At least one byte; 0 at the end of the body.  Raises BodyError."""
+        cdef Body b = self.body
+        cdef Py_ssize_t n
+        cdef unsigned char[::1] view
+        while b.start == b.end and not b.complete:
+            if b.status:
+                raise BodyError(b.status, b.reason)
+            stream_wait(b)
+        if b.start == b.end:
+            return 0
+        view = memoryview(target).cast("B")
+        n = min(<Py_ssize_t>(b.end - b.start), view.shape[0])
+        if n:
+            memcpy(&view[0], b.data + b.start, n)
+            b.start += n
+        return n
+
+    def readall(self):
+        cdef list pieces = []
+        cdef bytearray piece
+        while True:
+            piece = bytearray(BUFFER_SIZE)
+            n = self.readinto(piece)
+            if n == 0:
+                return b"".join(pieces)
+            pieces.append(bytes(piece[:n]))
+
+    def readable(self):
+        return True
+
+    def writable(self):
+        return False
+
+    def seekable(self):
+        return False
+
+    def close(self):
+        """Does nothing: the server owns it."""
+
+    @property
+    def closed(self):
+        return False
+
+
+class InputStream(io.BufferedReader):
+    """`wsgi.input` of a streamed body."""
+
+    def close(self):
+        """Does nothing, as with the other kind of wsgi.input (body.pxi)."""
