@@ -350,7 +350,10 @@ cdef int head_begin(Worker w, Exchange ex, int64_t length) except -1:
     if not ex.started:
         raise RuntimeError("the application has not called start_response")
     ex.head_begun = True
-    if ex.status == 204 or ex.status == 304 or ex.is_head:
+    if ex.status == 205:                # RFC 9110, 15.3.6: no content, and the client must know
+        ex.framing = FRAME_NONE
+        ex.declared = 0
+    elif ex.status == 204 or ex.status == 304 or ex.is_head:
         ex.framing = FRAME_NONE
         if ex.declared < 0 and ex.is_head and ex.status != 304 and length > 0:
             # Not 0: many an application leaves the body of a HEAD out and the length to the
@@ -358,9 +361,6 @@ cdef int head_begin(Worker w, Exchange ex, int64_t length) except -1:
             ex.declared = length
         if ex.status == 204:            # RFC 9110, 8.6
             ex.declared = -1
-    elif ex.status == 205:              # RFC 9110, 15.3.6: no content, and the client must know
-        ex.framing = FRAME_NONE
-        ex.declared = 0
     elif ex.declared >= 0:
         ex.framing = FRAME_LENGTH
     elif length >= 0:
