@@ -179,6 +179,7 @@ cdef extern from "<netinet/in.h>" nogil:
 
 cdef extern from "<arpa/inet.h>" nogil:
     const char* inet_ntop(int family, const void* source, char* target, socklen_t size)
+    int inet_pton(int family, const char* source, void* target)
 
 cdef extern from "<sys/sendfile.h>" nogil:
     ssize_t sendfile(int out, int source, int64_t* offset, size_t n)

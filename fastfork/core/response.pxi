@@ -41,10 +41,11 @@ cdef class Exchange:
         """PEP 3333, The start_response() Callable."""
         if exc_info is not None:
             try:
+                _, error, trace = exc_info
                 if self.head_sent:
-                    raise exc_info[1].with_traceback(exc_info[2])
+                    raise error.with_traceback(trace)
             finally:
-                exc_info = None         # avoid a reference cycle
+                exc_info = error = trace = None     # avoid a reference cycle
         elif self.started:
             raise RuntimeError("start_response was called before, and exc_info is not given")
         if self.conn is NULL or self.finished:

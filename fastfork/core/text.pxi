@@ -6,10 +6,14 @@ cdef int64_t TOO_LARGE = 4 * 10 ** 18      # what digits() makes of a number bey
 
 
 cdef bint[256] TOKEN            # RFC 9110, 5.6.2: which characters a token may have
-cdef unsigned char _ch
-for _ch in bytearray(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-                     b"!#$%&'*+-.^_`|~"):
+cdef bint[256] REG_NAME         # RFC 3986, 3.2.2: those of a host name, but for % and the comma,
+cdef unsigned char _ch          # which no name has and many a list
+for _ch in bytearray(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"):
+    TOKEN[_ch] = REG_NAME[_ch] = True
+for _ch in bytearray(b"!#$%&'*+-.^_`|~"):
     TOKEN[_ch] = True
+for _ch in bytearray(b"-._~!$&'()*+;="):
+    REG_NAME[_ch] = True
 
 
 cdef inline bint token_char(char ch) noexcept nogil:
@@ -121,27 +125,38 @@ cdef str percent_decoded(const char* p, Py_ssize_t n):
         buffer_free(out)
 
 
+cdef Py_ssize_t ip6_literal(const char* p, Py_ssize_t n) noexcept:
+    """The length of the "[...]" that begins at `p`, 0 if it is no IPv6 address in brackets.  (RFC
+    3986 leaves room for later versions of IP; there are none.)"""
+    cdef char text[48]
+    cdef uint8_t address[16]
+    cdef const char* end = <const char*>memchr(p, c']', n)
+    cdef Py_ssize_t length
+    if end is NULL or end - p > <Py_ssize_t>sizeof(text):
+        return 0
+    length = end - p - 1
+    memcpy(text, p + 1, length)
+    text[length] = 0
+    return length + 2 if inet_pton(AF_INET6, text, address) == 1 else 0
+
+
 cdef bint host_valid(const char* p, Py_ssize_t n) noexcept:
     """RFC 9112, 3.2 with RFC 3986, 3.2.2: uri-host [":" port]; empty is valid (it is what a
     client sends whose target has no authority)."""
     cdef Py_ssize_t i = 0
     if n and p[0] == c'[':
-        i = 1
-        while i < n and p[i] != c']':
-            if not (c'0' <= p[i] <= c'9' or c'a' <= p[i] <= c'f' or c'A' <= p[i] <= c'F'
-                    or p[i] == c':' or p[i] == c'.' or p[i] == c'v'):
-                return False
-            i += 1
-        if i == n or i == 1:
+        i = ip6_literal(p, n)
+        if i == 0:
             return False
-        i += 1
     else:
-        while i < n and p[i] != c':':
-            if not (c'a' <= p[i] <= c'z' or c'A' <= p[i] <= c'Z' or c'0' <= p[i] <= c'9'
-                    or p[i] in (c'.', c'-', c'_', c'~', c'%', c'!', c'$', c'&', c"'", c'(', c')',
-                                c'*', c'+', c';', c'=')):
+        while True:
+            while i < n and REG_NAME[<unsigned char>p[i]]:
+                i += 1
+            if i == n or p[i] != c'%':
+                break
+            if i + 2 >= n or hex_value(p[i + 1]) < 0 or hex_value(p[i + 2]) < 0:
                 return False
-            i += 1
+            i += 3
     if i == n:
         return True
     if p[i] != c':':
