@@ -136,7 +136,7 @@ class BodyError(OSError):
     off or stalls) or cannot be read (malformed, too long)."""
 
     status: int
-    """400, 408 or 413: what the client is told if the handler lets it pass."""
+    """400, 408, 413 or 431: what the client is told if the handler lets it pass."""
 
     def __init__(self, status: int, reason: str) -> None: ...
 

@@ -65,15 +65,17 @@ cdef class Exchange:
     def early_hints(self, headers):
         """`wsgi.early_hints`: send 103 with these fields now (RFC 8297).  Nothing happens if the
         client speaks HTTP/1.0, which knows no such thing, or if the response has begun."""
-        cdef size_t end = self.head_length
+        cdef tuple fields = tuple(headers)      # whatever code that runs: before anything is begun
+        cdef size_t end
         if self.conn is NULL or self.finished:
             raise RuntimeError("early_hints was called after the request was over")
-        if self.minor == 0 or self.head_begun:
+        if self.minor == 0 or self.head_begun or self.worker.stranger:
             return
+        end = self.head_length
         try:
-            head_room(self, 32)
+            head_room(self, 26)
             head_put(self, b"HTTP/1.1 103 Early Hints\r\n", 26)
-            for field in headers:
+            for field in fields:
                 hint_field(self, field)
             head_room(self, 2)
             head_put(self, b"\r\n", 2)

@@ -54,7 +54,7 @@ cdef int send_continue(Worker w, conn_t* c) except -1:
     without: it must not wait for it for ever."""
     if c.memory is not NULL:
         (<MemoryConnection>c.memory).output += b"HTTP/1.1 100 Continue\r\n\r\n"
-    else:
+    elif (<Exchange>c.exchange).outbox is None:
         send(c.watch.fd, b"HTTP/1.1 100 Continue\r\n\r\n", 25, MSG_NOSIGNAL)
     return 0
 
@@ -132,7 +132,7 @@ cdef int send_file(Worker w, Exchange ex, object owner, int fd, int64_t offset,
                    int64_t length) except -1:
     """The head and then `length` bytes of a file, by sendfile."""
     cdef Outbox box
-    cdef ssize_t done
+    cdef ssize_t done = 0
     cdef int64_t step
     if ex.conn.memory is not NULL:
         send_now(ex, ex.head, ex.head_length)
@@ -146,12 +146,13 @@ cdef int send_file(Worker w, Exchange ex, object owner, int fd, int64_t offset,
             length -= step
         close_quietly(w, owner)
         return 0
-    # MSG_MORE: the head waits for the first bytes of the file and travels with them.
-    done = send(ex.conn.watch.fd, ex.head, ex.head_length, MSG_NOSIGNAL | MSG_MORE)
-    if done < 0:
-        if not again():
-            ex.gone = True
-        done = 0
+    if ex.outbox is None:
+        # MSG_MORE: the head waits for the first bytes of the file and travels with them.
+        done = send(ex.conn.watch.fd, ex.head, ex.head_length, MSG_NOSIGNAL | MSG_MORE)
+        if done < 0:
+            if not again():
+                ex.gone = True
+            done = 0
     box = outbox_of(ex)
     box.file_fd = fd
     box.file_offset = offset

@@ -16,7 +16,7 @@ CUT_SHORT = "the client closed the connection within a message"
 class BodyError(OSError):
     """Raised by reading wsgi.input: the rest of the request body will not come (the client broke
     off or stalls) or cannot be read (malformed, too long).  `status` is what HTTP calls it: 400,
-    408 or 413.  A handler that lets it pass answers with that status."""
+    408, 413 or 431.  A handler that lets it pass answers with that status."""
 
     def __init__(self, status, reason):
         super().__init__(reason)
