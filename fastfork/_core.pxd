@@ -330,9 +330,6 @@ cdef class Input:
     cdef object file                # instead of data: a body that was too large for memory
     cdef bytes take(self, Py_ssize_t n)
 
-cdef class Incoming:                # what io.BufferedReader reads of a body that is still coming
-    cdef Body body
-
 cdef class FileWrapper:
     cdef public object filelike
     cdef public object block_size

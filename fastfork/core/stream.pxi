@@ -25,10 +25,8 @@ class BodyError(OSError):
 
 cdef int stream_begin(Exchange ex) except -1:
     """The handler will read this body itself."""
-    cdef Incoming incoming = Incoming.__new__(Incoming)
-    incoming.body = ex.body
     ex.body.exchange = ex               # a cycle until the request is over
-    ex.environ["wsgi.input"] = InputStream(incoming)
+    ex.environ["wsgi.input"] = InputStream(Incoming(ex.body))
     return 0
 
 
@@ -99,8 +97,11 @@ cdef int stream_wait(Body b) except -1:
     return 0
 
 
-cdef class Incoming:
+class Incoming(io.RawIOBase):
     """The raw stream (in the sense of the io module) below wsgi.input."""
+
+    def __init__(self, Body body):
+        self.body = body
 
     def readinto(self, target, /):
         """At least one byte; 0 at the end of the body.  Raises BodyError."""
@@ -111,8 +112,6 @@ cdef class Incoming:
             if b.status:
                 raise BodyError(b.status, b.reason)
             stream_wait(b)
-        if b.start == b.end:
-            return 0
         view = memoryview(target).cast("B")
         n = min(<Py_ssize_t>(b.end - b.start), view.shape[0])
         if n:
@@ -120,31 +119,11 @@ cdef class Incoming:
             b.start += n
         return n
 
-    def readall(self):
-        cdef list pieces = []
-        cdef bytearray piece
-        while True:
-            piece = bytearray(BUFFER_SIZE)
-            n = self.readinto(piece)
-            if n == 0:
-                return b"".join(pieces)
-            pieces.append(bytes(piece[:n]))
-
     def readable(self):
         return True
 
-    def writable(self):
-        return False
-
-    def seekable(self):
-        return False
-
     def close(self):
         """Does nothing: the server owns it."""
-
-    @property
-    def closed(self):
-        return False
 
 
 class InputStream(io.BufferedReader):

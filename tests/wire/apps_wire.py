@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import threading
 from urllib.parse import parse_qs
 
 BLOCK = bytes(range(256)) * 64
@@ -70,6 +71,43 @@ def ignore(environ, start_response, query):
     """Leaves its body unread."""
     start_response("200 OK", [])
     return [b"ignored"]
+
+
+def echo(environ, start_response, query):
+    """Sends every piece of the body back as it comes."""
+    def steps():
+        while piece := environ["wsgi.input"].read1(65536):
+            yield piece
+    start_response("200 OK", [])
+    return Noted(environ, steps())
+
+
+def raised(environ, start_response, query):
+    """Reads the body; tells on wsgi.errors what that raised."""
+    try:
+        environ["wsgi.input"].read()
+    except OSError as error:
+        environ["wsgi.errors"].write(f"raised {type(error).__name__}: {error}\n")
+        environ["wsgi.errors"].flush()
+        raise
+    return hello(environ, start_response, query)
+
+
+def in_thread(environ, start_response, query):
+    """Reads the body in a thread of its own; the answer is what came of it."""
+    found = []
+
+    def read():
+        try:
+            found.append(environ["wsgi.input"].read())
+        except Exception as error:
+            found.append(repr(error).encode())
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    thread.join()
+    start_response("200 OK", [])
+    return found
 
 
 def sized(environ, start_response, query):
@@ -175,6 +213,7 @@ def gzip_file(environ, start_response, query):
 
 
 PATHS = {
+    "/echo": echo, "/raised": raised, "/in-thread": in_thread,
     "/": hello, "/environ": show, "/pid": pid, "/upload": upload, "/ignore": ignore,
     "/sized": sized, "/streamed": streamed, "/whole": whole, "/written": written, "/last": last,
     "/endless": endless, "/gate": gate, "/on-demand": on_demand, "/breaks": breaks, "/fails": fails,

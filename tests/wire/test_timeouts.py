@@ -13,6 +13,7 @@ from tools import (
     descriptors,
     get,
     post,
+    quiet_for,
     slow_client,
     start,
     wake,
@@ -41,11 +42,6 @@ def servers():
     yield of
     for server in started.values():
         server.close()
-
-
-def quiet_for(client, seconds=0.1):
-    """Wait a moment, as a slow client does; False if the server said or did something."""
-    return not select.select([client.sock], [], [], seconds)[0]
 
 
 def assert_408_or_silence(raw):

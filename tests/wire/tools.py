@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 from pathlib import Path
@@ -49,6 +50,11 @@ def slow_client(server):
 def wake(client):
     """Let a slow client read as fast as it can from now on."""
     client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MIB)
+
+
+def quiet_for(client, seconds=0.1):
+    """Wait a moment, as a slow client does; False if the server said or did something."""
+    return not select.select([client.sock], [], [], seconds)[0]
 
 
 def vanish(client):
