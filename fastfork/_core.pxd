@@ -55,6 +55,17 @@ cdef enum:                          # conn_t.queue: one queue per kind of wait
     QUEUE_LINGER = 6
     QUEUES = 7
 
+cdef struct net_t:                  # peers that are trusted
+    int family                      # AF_INET or AF_INET6
+    int bits                        # of the address that count
+    uint8_t address[16]
+
+cdef class Trust:                   # forwarded_allow_ips
+    cdef bint everybody             # "*"
+    cdef bint local                 # "unix"
+    cdef net_t* nets
+    cdef int count
+
 cdef struct conn_t:
     watch_t watch
     uint8_t state
@@ -62,6 +73,8 @@ cdef struct conn_t:
     bint gone                       # the client has reset or vanished: nothing can be sent
     bint cut                        # to be closed by a reset
     bint eof                        # the client has closed its sending side
+    bint preamble                   # one of the PROXY protocol must come first
+    uint8_t trust                   # in the peer: 0 not asked yet, 1 no, 2 yes
     uint32_t interest               # what epoll reports of it now
     int64_t deadline                # ms of the worker's clock
     conn_t* prev                    # neighbours in its deadline queue
@@ -113,6 +126,9 @@ cdef class Head:                    # one per worker: what was read of the prese
     cdef PyObject* hand_field[512]  # ... and their FieldNames (borrowed from names)
     cdef uint64_t serial
     cdef str header_map             # setting: drop, refuse, dangerous
+    cdef object believed            # environ keys of the setting forwarded_fields
+    cdef str removed                # the first such field that came from somebody not trusted ...
+    cdef bint removed_told          # ... and the operator knows
     # the present head:
     cdef dict environ
     cdef str method
@@ -125,6 +141,8 @@ cdef class Head:                    # one per worker: what was read of the prese
     cdef bint close, keep_alive     # Connection options
     cdef bint expect                # Expect: 100-continue
     cdef int64_t length             # Content-Length, -1 if none
+    cdef bint trusted               # the peer is one of forwarded_allow_ips
+    cdef int forwarded              # FORWARDED_*: what happened to such fields
     cdef bint coded                 # a Transfer-Encoding field was there
     cdef bint chunked
     cdef int status                 # not 0: refuse with this status ...
@@ -135,6 +153,7 @@ cdef class Head:                    # one per worker: what was read of the prese
     cdef int field(self, FieldName f, const char* p, const char* end) except -1
     cdef FieldName learn(self, bytes name)
     cdef str special(self, FieldName f, str text, bint repeated)
+    cdef bint believes(self, str key)
     cdef int refuse(self, int status, str reason) except -1
     cdef int connection(self, const char* p, Py_ssize_t n) except -1
     cdef int coding(self, str text) except -1
@@ -202,6 +221,7 @@ cdef class Exchange:
     cdef str method                 # for the access log (None: the head never was complete)
     cdef str target
     cdef object referer, agent
+    cdef object remote              # the client that a trusted proxy named (None: the peer)
     cdef int minor
     cdef bint is_head
     cdef bint keep_alive
@@ -293,6 +313,8 @@ cdef class Worker:
     cdef int max_connections
     cdef bint streaming             # handlers start at the end of the head
     cdef bint dates                 # whether responses get a Date
+    cdef Trust trust                # None: nobody
+    cdef int proxy_protocol         # PREAMBLE_*
     # Date and Server, formatted once a second
     cdef int64_t stamp_until        # ms: good until then
     cdef char stamp[96]

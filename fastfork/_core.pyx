@@ -14,8 +14,10 @@ include "core/loop.pxi"         # epoll, deadlines, who runs next
 include "core/accept.pxi"       # listeners -> connections
 include "core/memory.pxi"       # the same without a socket
 include "core/connection.pxi"   # states of a connection: bytes -> requests -> rest or close
+include "core/preamble.pxi"     # the PROXY protocol, before the first head
 include "core/parse.pxi"        # the head: httptools judges it, we take it apart
 include "core/environ.pxi"      # what the application sees of the head
+include "core/forwarded.pxi"    # what a trusted proxy says of its client
 include "core/stream.pxi"       # wsgi.input of a body that is still coming
 include "core/body.pxi"         # Content-Length and chunked bodies, wsgi.input
 include "core/app.pxi"          # calls the application, iterates its result

@@ -6,7 +6,7 @@ from itertools import count
 KNOWN = [b"Accept", b"Accept-Charset", b"Accept-Encoding", b"Accept-Language", b"Authorization",
          b"Cache-Control", b"Cookie", b"DNT", b"From", b"If-Match", b"If-Modified-Since",
          b"If-None-Match", b"Max-Forwards", b"Origin", b"Pragma", b"Referer", b"User-Agent",
-         b"Via", b"X-Forwarded-For", b"X-Forwarded-Proto"]
+         b"Via", b"X-Real-IP", b"X-Request-ID"]
 OWN = [b"X-Application-%02d" % n for n in range(20)]
 
 

@@ -100,6 +100,7 @@ cdef int accept_ready(Worker w, listener_t* listener) except -1:
             continue            # ECONNABORTED and the like: that client is gone, others are not
         c = conn_new(w, fd, listener)
         memcpy(c.peer, address, min(<size_t>length, sizeof(c.peer)))
+        c.preamble = w.proxy_protocol and conn_trusted(w, c)
         event.events = EPOLLIN
         event.data.ptr = c
         if epoll_ctl(w.epoll, EPOLL_CTL_ADD, fd, &event) < 0:

@@ -13,8 +13,10 @@ cdef size_t log_room(Worker w) noexcept:
     return 4 * <size_t>w.max_head + 1024
 
 
-cdef int log_remember(Exchange ex, str method) except -1:
+cdef int log_remember(Exchange ex, str method, bint forwarded) except -1:
     """What the line needs of the request; the application may change its environ."""
+    if forwarded:
+        ex.remote = ex.environ["REMOTE_ADDR"]
     ex.method = method
     ex.target = <str>PyDict_GetItem(ex.environ, "RAW_URI")
     cdef PyObject* found = PyDict_GetItem(ex.environ, "HTTP_REFERER")
@@ -68,8 +70,9 @@ cdef int log_request(Worker w, conn_t* c, Exchange ex) except -1:
     if w.now >= w.stamp_until:
         stamp_update(w)
     out = w.log_data + w.log_length
-    if PyUnicode_GET_LENGTH(<object>c.remote_addr):
-        out = log_put_text(out, <object>c.remote_addr)
+    cdef object remote = <object>c.remote_addr if ex.remote is None else ex.remote
+    if PyUnicode_GET_LENGTH(remote):
+        out = log_put_text(out, remote)
     else:
         out = log_put(out, "-", 1)
     out = log_put(out, " - - ", 5)

@@ -89,9 +89,7 @@ cdef int conn_close(Worker w, conn_t* c) except -1:
         if w.log_fd >= 0:
             log_request(w, c, ex)
         exchange_release(w, ex)
-    Py_XDECREF(c.remote_addr)
-    Py_XDECREF(c.remote_port)
-    c.remote_addr = c.remote_port = NULL
+    conn_drop_names(c)
     c.next_ready = w.graveyard
     w.graveyard = c
     w.connections -= 1
@@ -289,9 +287,17 @@ cdef int conn_advance(Worker w, conn_t* c, const char* data, size_t n) except -1
             if served >= TURN or (served and overdue(w)):
                 ready_append(w, c)      # others have their turn before the rest of these
                 return 0
-            status = head_take(w, c, data, n, &used)
+            if c.preamble:
+                status = preamble_take(w, c, data, n, &used)
+            else:
+                status = head_take(w, c, data, n, &used)
             data += used
             n -= used
+            if c.preamble and status == HEAD_READY:
+                c.preamble = False
+                if n == 0:
+                    return conn_anew(w, c)
+                continue
             if status == HEAD_PARTIAL:
                 conn_keep_pending(c, data, n)
                 if c.state != CONN_HEAD:
@@ -300,7 +306,7 @@ cdef int conn_advance(Worker w, conn_t* c, const char* data, size_t n) except -1
                 return conn_interest(w, c, EPOLLIN)
             if status:
                 conn_keep_pending(c, data, n)
-                exchange_refused(w, c, True)
+                exchange_refused(w, c, not c.preamble)
                 return conn_refuse(w, c, status, w.head.reason)
             ex = exchange_new(w, c)
             if w.head.chunked or w.head.length > 0:
@@ -412,6 +418,16 @@ cdef int conn_rest(Worker w, conn_t* c) except -1:
     if c.interest != EPOLLIN:
         conn_interest(w, c, EPOLLIN)
     return 0
+
+
+cdef int conn_anew(Worker w, conn_t* c) except -1:
+    """The preamble is complete and nothing follows it: like a connection just made."""
+    conn_forget_pending(c)
+    c.state = CONN_REST
+    queue_move(w, c, QUEUE_NEW)
+    if w.draining and w.wound_down and not w.new_until:     # new ones have had their last call
+        return conn_last_call(w, c)
+    return conn_interest(w, c, EPOLLIN)
 
 
 cdef int conn_last_call(Worker w, conn_t* c) except -1:

@@ -5,8 +5,9 @@ cdef class MemoryConnection:
 
     def __init__(self, Worker worker, str address, int port):
         cdef conn_t* c
-        if len(address) > 64 or not address.isascii():
-            raise ValueError(f"not the address of a peer: {address!r}")
+        cdef uint8_t peer[28]
+        if not peer_fill(peer, address, port):
+            raise ValueError(f"not the address of a peer: {address!r}, {port}")
         self.worker = worker
         self.output = bytearray()
         self.listener.watch.kind = WATCH_LISTENER
@@ -14,11 +15,8 @@ cdef class MemoryConnection:
         self.listener.template = <PyObject*>worker.memory_template
         c = conn_new(worker, -1, &self.listener)
         c.memory = <PyObject*>self
-        remote = (address, str(port))
-        Py_INCREF(remote[0])
-        Py_INCREF(remote[1])
-        c.remote_addr = <PyObject*>remote[0]
-        c.remote_port = <PyObject*>remote[1]
+        memcpy(c.peer, peer, sizeof(peer))
+        c.preamble = worker.proxy_protocol and conn_trusted(worker, c)
         self.conn = c
 
     def __dealloc__(self):

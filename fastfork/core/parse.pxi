@@ -30,6 +30,11 @@ cdef enum:
     FIELD_REFUSE = 9
     FIELD_DATE = 10             # of responses
     FIELD_SERVER = 11
+    FIELD_FORWARDED = 12
+
+cdef enum:                      # Head.forwarded: fields that a proxy sets ...
+    FORWARDED_BELIEVED = 1      # ... came from a trusted peer
+    FORWARDED_REMOVED = 2       # ... did not, for the first time
 
 cdef enum:
     NAMES_KNOWN = 1024          # spellings of field names remembered per worker
@@ -80,6 +85,8 @@ cdef FieldName field_name(bytes spelling, str header_map):
     cdef str key = spelling.decode("latin-1").upper().replace("-", "_")
     f.key = key if key in ("CONTENT_LENGTH", "CONTENT_TYPE") else "HTTP_" + key
     f.kind = FIELD_KINDS.get(f.key, FIELD_PLAIN)
+    if key == "FORWARDED" or key.startswith("X_FORWARDED_"):
+        f.kind = FIELD_FORWARDED
     # `X_A` and `X-A` would become the same environ key: whoever checks the one can be fooled
     # with the other.  What the server itself reads has one spelling, whatever the setting.
     if b"_" in spelling and (header_map != "dangerous" or f.kind != FIELD_PLAIN):
@@ -214,7 +221,12 @@ cdef class Head:
         if kind == FIELD_REFUSE:
             self.refuse(400, "a field name with an underscore (header_map)")
             return None
-        if kind == FIELD_HOST:
+        if kind == FIELD_FORWARDED:
+            if not self.believes(f.key):
+                return None
+            if repeated:
+                text = <str>self.environ[f.key] + ", " + text
+        elif kind == FIELD_HOST:
             if repeated:
                 self.refuse(400, "more than one Host")              # RFC 9112, 3.2
             elif not host_valid(p, n):
@@ -249,6 +261,18 @@ cdef class Head:
             else:
                 self.refuse(417, "an expectation other than 100-continue")
         return text
+
+    cdef bint believes(self, str key):
+        """A field that tells of the client of a proxy: is it for the application?"""
+        if not self.trusted:
+            if not self.removed_told:
+                self.removed = key
+                self.forwarded |= FORWARDED_REMOVED
+            return False
+        if key in self.believed:
+            self.forwarded |= FORWARDED_BELIEVED
+            return True
+        return key not in FORWARDED_KEYS    # of others, such as X-Forwarded-Ssl, nothing follows
 
     cdef int refuse(self, int status, str reason) except -1:
         if not self.status:
@@ -482,6 +506,8 @@ cdef int head_read(Worker w, conn_t* c, Head h, const char* p, size_t length) ex
     h.host = h.close = h.keep_alive = h.expect = h.coded = h.chunked = False
     h.length = -1
     h.authority = None
+    h.trusted = conn_trusted(w, c)
+    h.forwarded = 0
     h.environ = PyDict_Copy(<dict>c.listener.template)
     status = environ_line(c, h, target, target_end - target)
     if status:
@@ -513,14 +539,14 @@ cdef int head_read(Worker w, conn_t* c, Head h, const char* p, size_t length) ex
         h.reason = "the head does not end where it should"
         return 400
     h.take_fields(target_end + 11, p + length - 2)
-    status = head_check(w, h)
+    status = head_check(w, c, h)
     if status == HEAD_READY and h.length <= 0 and not h.coded and not h.close and (
             h.minor == 1 or h.keep_alive):
         h.parser_state = PARSER_CLEAN   # it waits neither for a body nor for the end
     return status
 
 
-cdef int head_check(Worker w, Head h) except -1:
+cdef int head_check(Worker w, conn_t* c, Head h) except -1:
     """Rules that need the whole head."""
     if h.fields > h.max_fields:
         return head_too_many(h)
@@ -541,4 +567,6 @@ cdef int head_check(Worker w, Head h) except -1:
         return 413
     if h.authority is not None:
         PyDict_SetItem(h.environ, "HTTP_HOST", h.authority)
+    if h.forwarded:
+        return forwarded_apply(w, c, h)
     return HEAD_READY

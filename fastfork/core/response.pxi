@@ -133,7 +133,7 @@ cdef Exchange exchange_new(Worker w, conn_t* c):
     c.requests += 1
     ex.keep_alive = ex.client_keeps and c.requests < w.keep_alive_requests
     if w.log_fd >= 0:
-        log_remember(ex, h.method)
+        log_remember(ex, h.method, h.forwarded != 0)
     return ex
 
 
@@ -160,7 +160,7 @@ cdef int exchange_release(Worker w, Exchange ex) except -1:
     if ex.body is not None:
         ex.body.exchange = None
     ex.environ = ex.body = ex.input_file = None
-    ex.method = ex.target = ex.referer = ex.agent = None
+    ex.method = ex.target = ex.referer = ex.agent = ex.remote = None
     if file is not None:
         close_quietly(w, file)
     if ex.outbox is not None:

@@ -189,6 +189,41 @@ cdef int conn_name_peer(conn_t* c) except -1:
     return 0
 
 
+cdef bint peer_fill(uint8_t* peer, str address, int port) noexcept:
+    """Make `peer` (28 bytes) the socket address of an IP address and port; "": of a unix peer.
+    False if they are neither."""
+    cdef uint16_t number = htons(<uint16_t>port)
+    cdef int family = AF_INET6 if ":" in address else AF_INET
+    memset(peer, 0, 28)
+    if not address:
+        (<sockaddr*>peer).sa_family = AF_UNIX
+        return True
+    if not 0 <= port <= 65535:
+        return False
+    (<sockaddr*>peer).sa_family = <uint16_t>family
+    if family == AF_INET:
+        (<sockaddr_in*>peer).sin_port = number
+        return address_read(family, address, &(<sockaddr_in*>peer).sin_addr)
+    (<sockaddr_in6*>peer).sin6_port = number
+    return address_read(family, address, &(<sockaddr_in6*>peer).sin6_addr)
+
+
+cdef bint address_read(int family, str text, void* address) noexcept:
+    """An IP address of this family as inet_pton reads it, and nothing else."""
+    cdef const char* p = <const char*>PyUnicode_1BYTE_DATA(text)
+    if PyUnicode_KIND(text) != PyUnicode_1BYTE_KIND or <Py_ssize_t>strlen(p) != len(text):
+        return False
+    return inet_pton(family, p, address) == 1
+
+
+cdef int conn_drop_names(conn_t* c) except -1:
+    """The peer is to be named anew."""
+    Py_XDECREF(c.remote_addr)
+    Py_XDECREF(c.remote_port)
+    c.remote_addr = c.remote_port = NULL
+    return 0
+
+
 cdef str conn_peer(conn_t* c):
     """For the error log."""
     if c.remote_addr is NULL:
@@ -220,3 +255,42 @@ cdef int stamp_update(Worker w) except -1:
             local.tm_hour, local.tm_min, local.tm_sec, c'-' if offset < 0 else c'+',
             abs(offset) // 60, abs(offset) % 60)
     return 0
+
+
+cdef inline Py_ssize_t skip_blanks(const char* p, Py_ssize_t i, Py_ssize_t n) noexcept:
+    while i < n and (p[i] == c' ' or p[i] == c'\t'):
+        i += 1
+    return i
+
+
+cdef Py_ssize_t quoted_end(const char* p, Py_ssize_t i, Py_ssize_t n) noexcept:
+    """Behind the quoted-string that begins at `i` (RFC 9110, 5.6.4); -1: it does not end."""
+    i += 1
+    while i < n:
+        if p[i] == c'"':
+            return i + 1
+        i += 2 if p[i] == c'\\' else 1
+    return -1
+
+
+cdef str unquoted(str text):
+    """The inside of a quoted-string without the backslashes that quote."""
+    if "\\" not in text:
+        return text
+    # Two in a row are one that is meant; any other goes away.
+    return "\\".join([piece.replace("\\", "") for piece in text.split("\\\\")])
+
+
+cdef int64_t text_digits(str text) noexcept:
+    """digits() of a text."""
+    return digits(<const char*>PyUnicode_1BYTE_DATA(text), PyUnicode_GET_LENGTH(text))
+
+
+cdef tuple host_parts(str host):
+    """Name and port ("" if none) of what host_valid() has accepted."""
+    cdef str name, port
+    if host.startswith("["):
+        name, _, port = host.partition("]")
+        return name + "]", port[1:]
+    name, _, port = host.partition(":")
+    return name, port

@@ -51,6 +51,10 @@ cdef class Worker:
         self.queues[QUEUE_WRITE].span = milliseconds(settings.write_timeout)
         self.queues[QUEUE_LINGER].span = milliseconds(settings.linger_timeout)
         self.head = Head(settings.max_fields, settings.header_map)
+        self.head.believed = forwarded_keys(settings.forwarded_fields)
+        if settings.forwarded_allow_ips:
+            self.trust = Trust(settings.forwarded_allow_ips)
+        self.proxy_protocol = PREAMBLES[settings.proxy_protocol]
         self.spares = []
         self.runnable = collections.deque()
         self.base_context = contextvars.copy_context()
