@@ -265,7 +265,7 @@ cdef class Head:
     cdef bint believes(self, str key):
         """A field that tells of the client of a proxy: is it for the application?"""
         if not self.trusted:
-            if not self.removed_told:
+            if not self.removed_told and not self.forwarded:
                 self.removed = key
                 self.forwarded |= FORWARDED_REMOVED
             return False

@@ -42,8 +42,10 @@ def wire(balance):
 
 
 @pytest.fixture
-def recorder():
-    return Recorder()
+def recorder(balance):
+    made = Recorder()
+    yield made
+    made.environs.clear()  # they hold wsgi.early_hints, and with it an exchange
 
 
 @pytest.fixture

@@ -151,7 +151,7 @@ def test_the_operator_is_told_once(wire, recorder):
     connection.connect("192.0.2.1", 4)
     connection.one(request("GET", "/", "Forwarded: for=1.1.1.1"))
     assert connection.logged(logging.WARNING) == [
-        "127.0.0.1 sent Forwarded and is not in forwarded_allow_ips: such fields are removed"]
+        "127.0.0.1 sent X-Forwarded-For and is not in forwarded_allow_ips: such fields are removed"]
 
 
 def test_the_operator_is_told_of_unix_peers(wire, recorder):
