@@ -1,5 +1,5 @@
-# Bytes read ahead: what has come behind the part of a message that is being worked on waits with the
-# connection until it is its turn.
+# Bytes read ahead: what has come behind the part of a message that is being worked on waits with
+# the connection until it is its turn.
 
 cdef inline void conn_forget_pending(conn_t* c) noexcept:
     if c.pending is not NULL:

@@ -46,16 +46,17 @@ cdef int handler_failed(Worker w, Exchange ex, object e) except -1:
         stranger_ends(w, e)
     if ex.gone and isinstance(e, (ClientGone, BodyError)):
         return 0
-    if isinstance(e, BodyError) and not ex.head_sent and ex.body is not None and ex.body.status:
-        # The handler let it pass.  It is the client's doing: no 500.
-        w.log(logging.INFO, f"{conn_peer(ex.conn)}: {ex.body.status}: {ex.body.reason}", None)
+    cdef int status = 500
+    if isinstance(e, BodyError) and ex.body is not None and ex.body.status:
+        # The handler let it pass.  It is the client's doing: no 500, and no traceback.
+        status = ex.body.status
         ex.refused = True
-        respond_simple(w, ex, ex.body.status)
-        return 0
-    w.log(logging.ERROR, "error in the application: "
-          f"{environ_text(ex, 'REQUEST_METHOD')} {environ_text(ex, 'RAW_URI')}", e)
+        w.log(logging.INFO, f"{conn_peer(ex.conn)}: {status}: {ex.body.reason}", None)
+    else:
+        w.log(logging.ERROR, "error in the application: "
+              f"{environ_text(ex, 'REQUEST_METHOD')} {environ_text(ex, 'RAW_URI')}", e)
     if not ex.head_sent:
-        respond_simple(w, ex, 500)
+        respond_simple(w, ex, status)
     elif not ex.finished:
         # Without its end the client can tell that the response is not whole.
         ex.aborted = ex.finished = True
@@ -99,6 +100,7 @@ cdef int respond_whole(Worker w, Exchange ex, object chunk) except -1:
 cdef int respond_iterable(Worker w, Exchange ex, object result) except -1:
     """Every non-empty piece goes out as it comes (PEP 3333, Buffering and Streaming)."""
     cdef object chunk
+    cdef bint file = type(result) is FileWrapper
     try:
         for chunk in result:
             chunk_check(chunk)
@@ -106,6 +108,11 @@ cdef int respond_iterable(Worker w, Exchange ex, object result) except -1:
                 # An empty piece sends nothing, not even the head: start_response may yet be
                 # called again, with exc_info.
                 head_begin(w, ex, -1)
+                if file and ex.framing == FRAME_LENGTH:
+                    # Of a file Content-Length may be a part (PEP 3333, File Handling).
+                    chunk = (<bytes>chunk)[:ex.declared - ex.sent]
+                    if not chunk:
+                        break
                 body_send(w, ex, <bytes>chunk)
                 if ex.gone or ex.framing == FRAME_NONE or ex.excess_told:
                     break               # nothing more will be sent, and it may never end

@@ -38,7 +38,10 @@ cdef int body_begin(Worker w, Exchange ex, size_t n) except -1:
     cdef Body b = Body()
     b.chunked = w.head.chunked
     b.remaining = 0 if b.chunked else w.head.length
-    b.stream = w.streaming and (b.chunked or b.remaining > <int64_t>n)
+    # The last of the handlers is for requests that are complete: clients that are slow with their
+    # bodies, however many, must not keep everybody else out.
+    b.stream = (w.streaming and (b.chunked or b.remaining > <int64_t>n)
+                and (w.handlers + 1 < w.max_handlers or w.max_handlers == 1))
     b.since = w.now
     if not b.chunked and not b.stream and b.remaining <= w.body_memory:
         b.exact = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>b.remaining)

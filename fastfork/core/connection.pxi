@@ -143,6 +143,13 @@ cdef int conn_failed(Worker w, conn_t* c, object e) except -1:
     return conn_abandon(w, c)
 
 
+cdef int conn_vanished(Worker w, conn_t* c) except -1:
+    """Reset by the client: nothing is owed to it."""
+    if c.exchange is not NULL:
+        (<Exchange>c.exchange).gone = True
+    return conn_close(w, c)
+
+
 cdef int conn_lost(Worker w, conn_t* c) except -1:
     """The client of a request in the application's hands is gone: a handler that waits for it
     is woken, and finds out."""
@@ -167,7 +174,7 @@ cdef int conn_event(Worker w, conn_t* c, uint32_t events) except -1:
         if state == CONN_DRAIN:
             (<Exchange>c.exchange).gone = True
             return conn_end_exchange(w, c)
-        return conn_close(w, c)
+        return conn_vanished(w, c)
     if events & EPOLLOUT and c.exchange is not NULL and (
             (<Exchange>c.exchange).outbox is not None):
         return conn_writable(w, c)
@@ -194,12 +201,7 @@ cdef int conn_readable(Worker w, conn_t* c) except -1:
         return conn_eof(w, c)
     if again():
         return 0
-    # Reset by the client: nothing is owed to it.
-    if c.state == CONN_HANDLER:
-        return conn_lost(w, c)
-    if c.exchange is not NULL:
-        (<Exchange>c.exchange).gone = True
-    return conn_close(w, c)
+    return conn_lost(w, c) if c.state == CONN_HANDLER else conn_vanished(w, c)
 
 
 cdef int conn_eof(Worker w, conn_t* c) except -1:
@@ -299,6 +301,8 @@ cdef int conn_advance(Worker w, conn_t* c, const char* data, size_t n) except -1
                     return conn_anew(w, c)
                 continue
             if status == HEAD_PARTIAL:
+                if n == 0:
+                    return conn_idle(w, c, served)
                 conn_keep_pending(c, data, n)
                 if c.state != CONN_HEAD:
                     c.state = CONN_HEAD
@@ -342,8 +346,8 @@ cdef int conn_advance(Worker w, conn_t* c, const char* data, size_t n) except -1
                 stream_begin(ex)        # the handler reads what is still to come
             else:
                 body_finish(ex)
-        # The request is complete, or its handler reads the rest.  What follows it must leave the worker's buffer now: the
-        # handler may hand the loop on, and others receive into it.
+        # The request is complete, or its handler reads the rest.  What follows must leave the
+        # worker's buffer now: the handler may hand the loop on, and others receive into it.
         if n or c.pending is not NULL:
             conn_keep_pending(c, data, n)
         if w.handlers >= w.max_handlers:
@@ -404,6 +408,15 @@ cdef int conn_end_exchange(Worker w, conn_t* c) except -1:
     """As exchange_end, from an event: goes on with what is pending."""
     if exchange_end(w, c):
         return conn_advance(w, c, c.pending + c.pending_start, c.pending_end - c.pending_start)
+
+
+cdef int conn_idle(Worker w, conn_t* c, int served) except -1:
+    """Empty lines only have come: no part of a message (RFC 9112, 2.2)."""
+    if served or w.draining or c.queue not in (QUEUE_NEW, QUEUE_HEAD, QUEUE_REST):
+        return conn_rest(w, c)
+    conn_forget_pending(c)              # whoever drips them wins no time by it
+    c.state = CONN_REST
+    return conn_interest(w, c, EPOLLIN)
 
 
 cdef int conn_rest(Worker w, conn_t* c) except -1:

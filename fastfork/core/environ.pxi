@@ -95,6 +95,9 @@ cdef int environ_other_form(Head h, const char** path, Py_ssize_t* n) except -1:
     if length > 7 and strncasecmp(p, "http://", 7) == 0:
         start = 7
     elif length > 8 and strncasecmp(p, "https://", 8) == 0:
+        if not h.trusted:               # RFC 9110, 7.4: not over a connection that is not secured
+            h.reason = "an https target on a connection without TLS"
+            return 421
         start = 8
     else:
         h.reason = "the target is neither a path nor an http URI"
@@ -102,7 +105,8 @@ cdef int environ_other_form(Head h, const char** path, Py_ssize_t* n) except -1:
     i = start
     while i < length and p[i] != c'/' and p[i] != c'?':
         i += 1
-    if i == start or not host_valid(p + start, i - start):
+    # RFC 9110, 4.2.1: the host of an http URI cannot be empty.
+    if i == start or p[start] == c':' or not host_valid(p + start, i - start):
         h.reason = "the target's authority is not a valid host and port"
         return 400
     # RFC 9112, 3.2.2: the target's authority takes the place of Host, which must be there all the

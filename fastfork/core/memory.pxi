@@ -38,25 +38,24 @@ cdef class MemoryConnection:
 
     def feed(self, bytes data not None):
         """Give the server these bytes; return what it sent in answer."""
-        if self.worker.streaming:
-            self._take_turns(lambda: self._feed(data))
-        else:
-            self._feed(data)
+        cdef size_t i, step = self.worker.read_ahead
+        cdef bytes piece
+        self.worker.now = clock_ms()
+        for i in range(0, len(data), step):
+            piece = data[i:i + step]
+            if self.worker.streaming:
+                self._take_turns(lambda piece=piece: self._receive(piece))
+            else:
+                self._receive(piece)
         return self._settle()
 
-    def _feed(self, bytes data):
-        cdef const char* p = PyBytes_AS_STRING(data)
-        cdef size_t left = len(data)
-        cdef size_t step
-        self.worker.now = clock_ms()
-        while left and self.conn is not NULL and self.conn.state < CONN_LINGER:
-            step = min(left, <size_t>self.worker.read_ahead)
-            memcpy(self.worker.buffer, p, step)     # as recv does
-            conn_received(self.worker, self.conn, self.worker.buffer, step)
-            while self.worker.ready_first is not NULL and not self.worker.running:
-                ready_next(self.worker)         # as the loop does
-            p += step
-            left -= step
+    def _receive(self, bytes piece):
+        if self.conn is NULL or self.conn.state >= CONN_LINGER:
+            return
+        memcpy(self.worker.buffer, PyBytes_AS_STRING(piece), len(piece))    # as recv does
+        conn_received(self.worker, self.conn, self.worker.buffer, len(piece))
+        while self.worker.ready_first is not NULL and not self.worker.running:
+            ready_next(self.worker)             # as the loop does
 
     def eof(self):
         """The client closes its sending side; return what the server sent after it."""
@@ -69,8 +68,8 @@ cdef class MemoryConnection:
             conn_eof(self.worker, self.conn)
 
     cdef _take_turns(self, work):
-        """Without a loop there is nobody to hand on to: a handler that must wait goes back to whoever
-        feeds it, and is gone on with here when what it waits for has come."""
+        """Without a loop there is nobody to hand on to: a handler that must wait goes back to
+        whoever feeds it, and is gone on with here when what it waits for has come."""
         cdef Worker w = self.worker
         w.main = greenlet_current()
         greenlet_switch(greenlet_new(work, w.main))

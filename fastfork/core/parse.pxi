@@ -256,7 +256,9 @@ cdef class Head:
             self.coding(text)
             return None     # the application gets the body decoded
         elif kind == FIELD_EXPECT:
-            if text.lower() == "100-continue":
+            if repeated:
+                text = <str>self.environ[f.key] + ", " + text
+            if {e.strip(" \t") for e in text.lower().split(",")} == {"100-continue"}:
                 self.expect = self.minor == 1       # RFC 9110, 10.1.1: ignored in HTTP/1.0
             else:
                 self.refuse(417, "an expectation other than 100-continue")
@@ -524,7 +526,7 @@ cdef int head_read(Worker w, conn_t* c, Head h, const char* p, size_t length) ex
         # fields.
         pass
     except Exception as e:
-        if not was_fresh:
+        if not was_fresh or tabs_blanked(p, length):
             return HEAD_PARTIAL
         if isinstance(e, httptools.HttpParserCallbackError):
             raise                       # a defect of ours, not the client's
@@ -544,6 +546,24 @@ cdef int head_read(Worker w, conn_t* c, Head h, const char* p, size_t length) ex
             h.minor == 1 or h.keep_alive):
         h.parser_state = PARSER_CLEAN   # it waits neither for a body nor for the end
     return status
+
+
+cdef bint tabs_blanked(const char* head, size_t length) noexcept:
+    """llhttp refuses a tab behind `chunked`, where RFC 9112, 5 allows it as it allows blanks.  Make
+    the tabs at the ends of lines, which are no part of any value, blanks; were there any?"""
+    cdef char* p = <char*>head          # it lies in a buffer of ours
+    cdef size_t i, end = 0
+    cdef bint found = False
+    for i in range(length):
+        if p[i] != c'\r':
+            continue
+        end = i
+        while end > 0 and (p[end - 1] == c' ' or p[end - 1] == c'\t'):
+            end -= 1
+            if p[end] == c'\t':
+                p[end] = c' '
+                found = True
+    return found
 
 
 cdef int head_check(Worker w, conn_t* c, Head h) except -1:

@@ -15,7 +15,8 @@ cdef enum:
 
 REASONS = {
     400: b"Bad Request", 408: b"Request Timeout", 413: b"Content Too Large",
-    414: b"URI Too Long", 417: b"Expectation Failed", 431: b"Request Header Fields Too Large",
+    414: b"URI Too Long", 417: b"Expectation Failed", 421: b"Misdirected Request",
+    431: b"Request Header Fields Too Large",
     500: b"Internal Server Error", 501: b"Not Implemented",
     505: b"HTTP Version Not Supported",
 }
@@ -169,8 +170,8 @@ cdef int exchange_release(Worker w, Exchange ex) except -1:
         buffer_free(ex.head)
         ex.head = NULL
         ex.head_size = 0
-    # An application that kept start_response, write or early_hints keeps this exchange; it must not come to
-    # another request.
+    # An application that kept start_response, write or early_hints keeps this exchange; it must
+    # not come to another request.
     if (Py_REFCNT(<PyObject*>ex.start_response_) == 1 and Py_REFCNT(<PyObject*>ex.write_) == 1
             and Py_REFCNT(<PyObject*>ex.early_hints_) == 1
             and w.pool_count < POOL_LARGEST):
