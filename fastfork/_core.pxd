@@ -190,6 +190,7 @@ cdef class Body:                    # a request body on its way in
     cdef char* data                 # otherwise: what is in memory ...
     cdef size_t size
     cdef object file                # ... or on disk
+    cdef int64_t spooled            # bytes there
     # handed over as it comes (stream.pxi): what is in memory and was not read yet is ...
     cdef bint stream
     cdef size_t start, end          # ... between these
@@ -228,6 +229,7 @@ cdef class Exchange:
     cdef bint client_keeps          # the client did not ask for the connection to end
     cdef Body body
     cdef object input_file          # a body that was too large for memory
+    cdef int64_t input_spooled      # its size
     cdef bint expects               # 100 Continue, when the handler first reads
     cdef bint reading               # the handler waits for more of the body
     # the response
@@ -308,10 +310,12 @@ cdef class Worker:
     cdef int parked
     # settings (seconds are milliseconds here)
     cdef uint32_t max_request_line, max_head, read_ahead, keep_alive_requests
-    cdef int64_t max_body, max_chunk_extensions, body_memory, output_memory, output_spool
+    cdef int64_t max_spool, max_body, max_chunk_extensions, body_memory, output_memory, output_spool
     cdef int64_t body_min_rate      # bytes per second
     cdef int max_connections
     cdef bint streaming             # handlers start at the end of the head
+    cdef int64_t spooled            # bytes in temporary files
+    cdef int64_t room_told_until    # ms: that there is no room for a body was told lately
     cdef bint dates                 # whether responses get a Date
     cdef Trust trust                # None: nobody
     cdef int proxy_protocol         # PREAMBLE_*

@@ -43,6 +43,8 @@ class CoreSettings(Protocol):
     @property
     def output_spool(self) -> int: ...
     @property
+    def max_spool(self) -> int: ...
+    @property
     def max_connections(self) -> int: ...
     @property
     def forwarded_allow_ips(self) -> tuple[str, ...]: ...
@@ -113,8 +115,8 @@ class Worker:
         """A connection without a socket: bytes in, bytes out."""
 
     def stats(self) -> dict[str, int]:
-        """accepted, requests, connections, in_flight, switches, carriers (running totals
-        and present counts of this worker)."""
+        """accepted, requests, connections, in_flight, spooled (bytes in temporary files), switches,
+        carriers: running totals and present counts of this worker."""
 
 class MemoryConnection:
     """The client's end of a connection that has no socket (tests, fuzzing, micro-benchmarks)."""

@@ -3,7 +3,6 @@
 
 cdef enum:
     ACCEPT_BURST = 4            # connections taken per wake-up
-    FULL_TOLD = 60000           # ms: a full house is told this often at most
     ACCEPT_PAUSE = 100          # ms without accepting when there are no descriptors left
 
 
@@ -114,7 +113,7 @@ cdef int accept_ready(Worker w, listener_t* listener) except -1:
             accept_stop(w)
             if w.now < w.full_told_until:
                 return 0
-            w.full_told_until = w.now + FULL_TOLD
+            w.full_told_until = w.now + TOLD_AGAIN
             w.log(logging.WARNING, f"{w.connections} connections: accepting no more until one "
                   "closes (max_connections)", None)
     return 0

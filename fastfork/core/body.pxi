@@ -198,12 +198,12 @@ cdef int body_store(Worker w, Body b, const char* p, size_t n) except -1:
     elif b.stream:
         body_hold(b, p, n)
     elif b.file is not None or b.received + <int64_t>n > w.body_memory:
+        if w.spooled + b.received - b.spooled + <int64_t>n > w.max_spool:
+            return body_no_room(w, None)
         try:
-            body_spool(b, p, n)
+            body_spool(w, b, p, n)
         except OSError as e:
-            w.log(logging.ERROR, "cannot keep a request body in a temporary file", e)
-            w.head.reason = "no room for the body"
-            return 500
+            return body_no_room(w, e)
     else:
         if <size_t>b.received + n > b.size:
             size = max(<size_t>b.received + n, min(2 * b.size, <size_t>w.body_memory))
@@ -227,13 +227,26 @@ cdef int body_hold(Body b, const char* p, size_t n) except -1:
     return 0
 
 
-cdef int body_spool(Body b, const char* p, size_t n) except -1:
+cdef int body_spool(Worker w, Body b, const char* p, size_t n) except -1:
     if b.file is None:
         b.file = tempfile.TemporaryFile()
         write_file(b.file.fileno(), b.data, <size_t>b.received)
         buffer_free(b.data)
         b.data = NULL
-    return write_file(b.file.fileno(), p, n)
+    write_file(b.file.fileno(), p, n)
+    w.spooled += b.received + <int64_t>n - b.spooled
+    b.spooled = b.received + n
+    return 0
+
+
+cdef int body_no_room(Worker w, object e) except -1:
+    """Not the client's fault, and not for long, one hopes."""
+    if w.now >= w.room_told_until:
+        w.room_told_until = w.now + TOLD_AGAIN
+        w.log(logging.ERROR, "no room for a request body in temporary files "
+              f"({w.spooled} bytes are in use, max_spool is {w.max_spool})", e)
+    w.head.reason = "no room for the body (max_spool)"
+    return 503
 
 
 cdef int write_file(int fd, const char* p, size_t n) except -1:
@@ -258,6 +271,7 @@ cdef int body_finish(Exchange ex) except -1:
     if b.file is not None:
         b.file.seek(0)
         ex.input_file = source.file = b.file    # closed with the request
+        ex.input_spooled = b.spooled
     else:
         source.data = b.exact if b.exact is not None else b.data[:b.received]
     ex.environ["wsgi.input"] = source

@@ -246,6 +246,7 @@ if _PyGreenlet_API is NULL:     # the macro leaves this check to its user
 cdef enum:
     BUFFER_SIZE = 65536         # one recv takes at most this much
     EVENTS = 256                # one epoll_wait reports at most this many
+    TOLD_AGAIN = 60000          # ms: a shortage is told this often at most
     SEND_FILE_STEP = 1048576    # one sendfile moves at most this much, then others have a turn
 
 

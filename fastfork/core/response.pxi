@@ -18,8 +18,12 @@ REASONS = {
     414: b"URI Too Long", 417: b"Expectation Failed", 421: b"Misdirected Request",
     431: b"Request Header Fields Too Large",
     500: b"Internal Server Error", 501: b"Not Implemented",
+    503: b"Service Unavailable",
     505: b"HTTP Version Not Supported",
 }
+
+
+RETRY_AFTER = "10"              # seconds (RFC 9110, 10.2.3)
 
 
 class ClientGone(ConnectionError):
@@ -153,13 +157,17 @@ cdef Exchange exchange_refused(Worker w, conn_t* c, bint head_known):
 cdef int exchange_release(Worker w, Exchange ex) except -1:
     """The connection is done with it.  Whatever it still holds is dropped."""
     cdef conn_t* c = ex.conn
-    cdef object file = ex.input_file if ex.body is None else ex.body.file
+    cdef object file = ex.input_file
     c.exchange = NULL                   # first: nothing below may be done twice
     ex.conn = NULL
     ex.worker = None
     ex.finished = True
+    w.spooled -= ex.input_spooled
+    ex.input_spooled = 0
     if ex.body is not None:
         ex.body.exchange = None
+        file = ex.body.file
+        w.spooled -= ex.body.spooled
     ex.environ = ex.body = ex.input_file = None
     ex.method = ex.target = ex.referer = ex.agent = ex.remote = None
     if file is not None:
@@ -507,6 +515,8 @@ cdef int respond_simple(Worker w, Exchange ex, int status) except -1:
     head_reset(ex)
     head_status(ex, line.decode())
     head_field(ex, "Content-Type", "text/plain; charset=utf-8")
+    if status == 503:
+        head_field(ex, "Retry-After", RETRY_AFTER)
     ex.started = True
     head_begin(w, ex, len(line) + 1)
     body_send(w, ex, line + b"\n")

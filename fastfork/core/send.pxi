@@ -216,6 +216,7 @@ cdef int outbox_drop(Worker w, Exchange ex) except -1:
         box.file_owner = None
         close_quietly(w, owner)
     if box.spool is not None:
+        w.spooled -= box.spool_written
         close_quietly(w, box.spool)
     return 0
 
@@ -256,7 +257,7 @@ cdef int outbox_append(Worker w, Exchange ex, const char* p, size_t n) except -1
         if box.spool is None:
             box.spool = tempfile.TemporaryFile(buffering=0)
             box.spool_fd = box.spool.fileno()
-        spool_write(box, p, n)
+        spool_write(w, box, p, n)
     except OSError as e:
         w.log(logging.ERROR, "cannot keep a response in a temporary file; the connection is "
               "closed", e)
@@ -265,7 +266,7 @@ cdef int outbox_append(Worker w, Exchange ex, const char* p, size_t n) except -1
     return 0
 
 
-cdef int spool_write(Outbox box, const char* p, size_t n) except -1:
+cdef int spool_write(Worker w, Outbox box, const char* p, size_t n) except -1:
     cdef ssize_t done
     while n:
         done = pwrite(box.spool_fd, p, n, box.spool_written)
@@ -276,6 +277,7 @@ cdef int spool_write(Outbox box, const char* p, size_t n) except -1:
         p += done
         n -= done
         box.spool_written += done
+        w.spooled += done
     return 0
 
 
@@ -318,6 +320,7 @@ cdef bint outbox_drain(Worker w, Exchange ex) except -1:
             return ex.gone
     if box.spool_written:
         # Used up: begin again at the front, and give the disk back.
+        w.spooled -= box.spool_written
         box.spool_read = box.spool_written = 0
         box.spool.truncate(0)
     if box.file_left:
@@ -344,7 +347,8 @@ cdef int outbox_push(Worker w, Exchange ex) except -1:
     loop goes on meanwhile."""
     if ex.gone or outbox_drain(w, ex) or not w.running:
         return 0
-    if ex.outbox.spool_written <= w.output_spool:   # the size of the file, read or not
+    # The size of the file, read or not.
+    if ex.outbox.spool_written <= w.output_spool and w.spooled <= w.max_spool:
         return 0
     if PyThread_get_thread_ident() != w.thread:
         return 0                        # write() in a thread of the application's: it cannot park

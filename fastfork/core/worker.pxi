@@ -29,6 +29,7 @@ cdef class Worker:
         self.body_memory = settings.body_memory
         self.output_memory = settings.output_memory
         self.output_spool = settings.output_spool
+        self.max_spool = settings.max_spool
         self.max_connections = settings.max_connections
         self.max_chunk_extensions = settings.max_chunk_extensions
         self.body_min_rate = settings.body_min_rate
@@ -215,6 +216,7 @@ cdef class Worker:
             "carriers": self.carriers_total,
             "connections": self.connections,
             "in_flight": self.handlers,
+            "spooled": self.spooled,
         }
 
 

@@ -25,6 +25,7 @@ DEFAULTS = {
     "body_memory": 1 * MIB,
     "output_memory": 256 * KIB,
     "output_spool": 1024 * MIB,
+    "max_spool": 8192 * MIB,
     "max_connections": 16384,
     "forwarded_allow_ips": (),
     "forwarded_fields": ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host",
