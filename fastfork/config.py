@@ -299,7 +299,8 @@ class Settings:
     # requests and responses
     request_buffering: str = setting(
         TEXT, "full", "full: the handler starts when the request body is complete; stream: at the "
-        "end of the head, and it reads the body as it comes", choices=("full", "stream"),
+        "end of the head, and it reads the body as it comes (chunked ones without CONTENT_LENGTH, "
+        "for applications that can do without)", choices=("full", "stream"),
     )  # fmt: skip
     header_map: str = setting(
         TEXT, "drop", "field names with underscores: drop them, refuse the request (400), or let "

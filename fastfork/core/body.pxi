@@ -263,9 +263,10 @@ cdef int write_file(int fd, const char* p, size_t n) except -1:
     return 0
 
 
-cdef int body_finish(Exchange ex) except -1:
+cdef int body_finish(Worker w, Exchange ex) except -1:
     """The body is complete: wsgi.input, and for a chunked body the length that it turned out to
-    have, without which many applications read nothing."""
+    have, without which many applications read nothing.  (Not where bodies are streamed: whether an
+    application can do without must not depend on how quickly this one came.)"""
     cdef Body b = ex.body
     cdef Input source = Input.__new__(Input)
     if b.file is not None:
@@ -275,7 +276,7 @@ cdef int body_finish(Exchange ex) except -1:
     else:
         source.data = b.exact if b.exact is not None else b.data[:b.received]
     ex.environ["wsgi.input"] = source
-    if b.chunked:
+    if b.chunked and not w.streaming:
         ex.environ["CONTENT_LENGTH"] = str(b.received)
     ex.body = None
     return 0

@@ -345,7 +345,7 @@ cdef int conn_advance(Worker w, conn_t* c, const char* data, size_t n) except -1
             if status == BODY_MORE:
                 stream_begin(ex)        # the handler reads what is still to come
             else:
-                body_finish(ex)
+                body_finish(w, ex)
         # The request is complete, or its handler reads the rest.  What follows must leave the
         # worker's buffer now: the handler may hand the loop on, and others receive into it.
         if n or c.pending is not NULL:

@@ -102,6 +102,11 @@ cdef class Exchange:
                 raise ClientGone("the client has disconnected")
 
 
+def hints_over(headers):
+    """What `wsgi.early_hints` is after the request."""
+    raise RuntimeError("early_hints was called after the request was over")
+
+
 # -- exchanges and their pool --------------------------------------------------------------
 
 cdef Exchange exchange_take(Worker w, conn_t* c):
@@ -162,6 +167,10 @@ cdef int exchange_release(Worker w, Exchange ex) except -1:
     ex.conn = NULL
     ex.worker = None
     ex.finished = True
+    if ex.environ is not None and Py_REFCNT(<PyObject*>ex.environ) > 1 and (
+            ex.environ.get("wsgi.early_hints") is ex.early_hints_):
+        # Who keeps the environ, as exceptions do in their frames, need not keep this as well.
+        ex.environ["wsgi.early_hints"] = hints_over
     w.spooled -= ex.input_spooled
     ex.input_spooled = 0
     if ex.body is not None:

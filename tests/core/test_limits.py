@@ -3,6 +3,8 @@
 The request line counts without its CRLF, the head with its empty line (RFC 9112, 2.1 and 3).
 """
 
+import logging
+
 import pytest
 from answers import KIB, MIB, Recorder, chunked, request
 
@@ -256,3 +258,35 @@ def test_names_that_differ_in_case_only(recorded, recorder):
 def test_a_name_of_sixty_kilobytes(recorded, recorder):
     assert recorded.one(request("GET", "/", "x" * 60_000 + ": long")).status == 200
     assert recorder.environ["HTTP_" + "X" * 60_000] == "long"
+
+
+# -- temporary files together ---------------------------------------------------------------------
+
+
+def test_bodies_on_disk_have_a_bound_together(wire, recorder):
+    connection = wire(recorder, body_memory=10, max_spool=250)
+    held = []
+    for _ in range(2):
+        held.append(connection.connection)
+        connection.feed(request("POST", "/held", "Content-Length: 101") + b"a" * 100)
+        connection.connect()
+    assert connection.worker.stats()["spooled"] == 200
+    answer = connection.one(request("POST", "/", body=b"a" * 60))
+    assert answer.status == 503
+    assert answer.header("retry-after") == "10"
+    assert connection.closed
+    assert recorder.environs == []
+    assert len(connection.logged(logging.ERROR)) == 1
+    held[0].feed(b"a")
+    connection.connect()
+    assert connection.one(request("POST", "/", body=b"a" * 60)).status == 200
+    held[1].eof()
+    assert connection.worker.stats()["spooled"] == 0
+
+
+def test_the_shortage_is_told_once(wire, recorder):
+    connection = wire(recorder, body_memory=10, max_spool=20)
+    for _ in range(3):
+        assert connection.one(request("POST", "/", body=b"a" * 60)).status == 503
+        connection.connect()
+    assert len(connection.logged(logging.ERROR)) == 1

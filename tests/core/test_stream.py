@@ -82,7 +82,10 @@ def test_what_came_with_the_head_is_as_without_streaming(wire, stream, framed):
     assert wire(plain).one(framed).status == 200
     assert app.bodies == plain.bodies
     assert type(app.environ["wsgi.input"]) is _core.Input
-    assert app.environ.get("CONTENT_LENGTH") == plain.environ.get("CONTENT_LENGTH")
+    if b"chunked" in framed:    # not even where it could be known: it would depend on the timing
+        assert "CONTENT_LENGTH" not in app.environ
+    else:
+        assert app.environ.get("CONTENT_LENGTH") == plain.environ.get("CONTENT_LENGTH")
 
 
 READS = {
