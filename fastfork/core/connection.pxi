@@ -204,10 +204,15 @@ cdef int conn_readable(Worker w, conn_t* c) except -1:
     return conn_lost(w, c) if c.state == CONN_HANDLER else conn_vanished(w, c)
 
 
+cdef inline bint conn_in_message(conn_t* c) noexcept:
+    """Has a message begun?  A head of which nothing is pending was empty lines."""
+    return c.state == CONN_BODY or c.state == CONN_HEAD and c.pending is not NULL
+
+
 cdef int conn_eof(Worker w, conn_t* c) except -1:
     """The client has closed its sending side; it may still read (RFC 9112, 9.6)."""
     c.eof = True
-    if c.state == CONN_HEAD or c.state == CONN_BODY:
+    if conn_in_message(c):
         return conn_refuse(w, c, 400, "the client closed the connection within a message")
     if conn_streams(c):
         return stream_broken(w, <Exchange>c.exchange, 400, CUT_SHORT)
@@ -228,10 +233,9 @@ cdef int conn_timeout(Worker w, conn_t* c) except -1:
             stream_broken(w, <Exchange>c.exchange, 408, "the body stopped coming")
         queue_move(w, c, QUEUE_NONE)
         return 0
-    if c.state == CONN_HEAD:
-        return conn_refuse(w, c, 408, "the head was not complete in time")
-    if c.state == CONN_BODY:
-        return conn_refuse(w, c, 408, "the body stopped coming")
+    if conn_in_message(c):
+        return conn_refuse(w, c, 408, "the body stopped coming" if c.state == CONN_BODY
+                           else "the head was not complete in time")
     if c.state == CONN_DRAIN:
         ex = <Exchange>c.exchange
         ex.gone = True
@@ -415,7 +419,6 @@ cdef int conn_idle(Worker w, conn_t* c, int served) except -1:
     if served or w.draining or c.queue not in (QUEUE_NEW, QUEUE_HEAD, QUEUE_REST):
         return conn_rest(w, c)
     conn_forget_pending(c)              # whoever drips them wins no time by it
-    c.state = CONN_REST
     return conn_interest(w, c, EPOLLIN)
 
 

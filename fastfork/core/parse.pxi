@@ -531,7 +531,8 @@ cdef int head_read(Worker w, conn_t* c, Head h, const char* p, size_t length) ex
         if isinstance(e, httptools.HttpParserCallbackError):
             raise                       # a defect of ours, not the client's
         h.reason = str(e) or type(e).__name__
-        if isinstance(e, httptools.HttpParserInvalidMethodError) or "nvalid method" in h.reason:
+        if (isinstance(e, httptools.HttpParserInvalidMethodError) or "nvalid method" in h.reason
+                or h.method == "PRI"):  # which llhttp wants to see in a preface of HTTP/2 only
             h.reason = f"the method {h.method} is not known"
             return 501
         return 400
