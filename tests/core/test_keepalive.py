@@ -227,7 +227,7 @@ def not_modified_with_the_length(environ, start_response):
     return []
 
 
-@kind(0, 0, None, b"", status=205)
+@kind(0, 0, 0, b"", status=205)
 def reset_content(environ, start_response):
     start_response("205 Reset Content", [])
     return []
@@ -235,8 +235,14 @@ def reset_content(environ, start_response):
 
 @kind(0, 0, 0, b"", status=205)
 def reset_content_with_some(environ, start_response):
-    start_response("205 Reset Content", [("Content-Length", "0")])
+    start_response("205 Reset Content", [("Content-Length", "4")])
     return [b"body"]
+
+
+@kind(0, 0, 0, b"", status=205)
+def reset_content_generated(environ, start_response):
+    start_response("205 Reset Content", [])
+    yield b"body"
 
 
 @kind(4, 4, 4, b"body", status=404)
@@ -438,6 +444,57 @@ def test_a_thousand_requests_on_one_connection(wire, recorder):
         assert connection.one(request("GET", f"/{number}")).body == b"/%d" % number
     assert not connection.closed
     assert len(recorder.environs) == 1000
+
+
+# -- keep_alive_requests --------------------------------------------------------------------
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("pipelined", [True, False])
+def test_requests_per_connection(wire, recorder, most, version, pipelined):
+    """The last one is answered with Connection: close; nothing behind it is executed."""
+    connection = wire(recorder, keep_alive_requests=most)
+    requests = [request("GET", f"/{n}", "Connection: keep-alive", version=version)
+                for n in range(most + 3)]
+    if pipelined:
+        found = answers(connection.feed(b"".join(requests)))
+    else:
+        found = answers(b"".join(connection.feed(raw) for raw in requests))
+    kept = ["keep-alive"] if version == "1.0" else []
+    assert [a.all("connection") for a in found] == [kept] * (most - 1) + [["close"]]
+    assert recorder.paths == [f"/{n}" for n in range(most)]
+    assert connection.closed
+    assert not connection.reset
+
+
+def test_each_connection_has_its_own_count(wire, recorder):
+    connection = wire(recorder, keep_alive_requests=2)
+    for _ in range(3):
+        assert connection.one(request()).all("connection") == []
+        connection.connect()
+    connection.one(request())
+    assert connection.one(request()).all("connection") == ["close"]
+
+
+def test_requests_with_bodies_and_errors_count_once(wire):
+    """Neither a body, nor 100 Continue, nor a 500 counts for more than one request."""
+    def app(environ, start_response):
+        environ["wsgi.input"].read()
+        if environ["PATH_INFO"] == "/fails":
+            raise ValueError
+        start_response("200 OK", [])
+        return [b"x"]
+
+    connection = wire(app, keep_alive_requests=4)
+    assert connection.feed(request("POST", "/", "Expect: 100-continue", "Content-Length: 4")) == (
+        b"HTTP/1.1 100 Continue\r\n\r\n")
+    found = answers(connection.feed(
+        b"body" + request("GET", "/fails") + request("POST", "/", "Transfer-Encoding: chunked",
+                                                     body=chunked(b"body"))
+        + request("GET", "/last") + request("GET", "/never")))
+    assert [a.status for a in found] == [200, 500, 200, 200]
+    assert [a.all("connection") for a in found] == [[], [], [], ["close"]]
+    assert connection.closed
 
 
 def test_versions_may_change_on_one_connection(wire, recorder):

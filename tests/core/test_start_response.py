@@ -320,6 +320,53 @@ def test_the_next_answer_has_date_and_server_again(wire):
     assert ours.all("server") == ["fastfork"]
 
 
+@pytest.mark.parametrize("value", ["fastfork", "x/1.0 (a comment)", "a"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_server_header(wire, value, method):
+    connection = wire(ok, server_header=value)
+    for raw in (request(method), request(method, "/own"), request(method)):
+        expected = ["own"] if b"/own" in raw else [value]
+        assert connection.one(raw, method).all("server") == expected
+
+
+def test_no_server_header(wire):
+    """No field at all, neither in an answer nor in a refusal; the application's own stays."""
+    connection = wire(ok, server_header="none")
+    assert connection.one(request()).all("server") == []
+    assert connection.one(request("GET", "/own")).all("server") == ["own"]
+    assert connection.one(request("GET", "/fails")).all("server") == []
+    assert connection.one(b"\0").all("server") == []
+
+
+def test_no_date_header(wire):
+    """RFC 9110, 6.6.1: for a server without a clock; or where another one adds it."""
+    connection = wire(ok, date_header="off")
+    assert connection.one(request()).all("date") == []
+    assert connection.one(request("GET", "/own")).all("date") == ["today"]
+    assert connection.one(request("GET", "/fails")).all("date") == []
+    assert connection.one(b"\0").all("date") == []
+
+
+def test_neither(wire):
+    connection = wire(ok, date_header="off", server_header="none")
+    assert connection.feed(request()) == b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"
+
+
+@pytest.mark.parametrize("raw", [request(), request("GET", "/fails"), b"\0"])
+def test_both_by_default(wire, raw):
+    answer = wire(ok).one(raw)
+    assert answer.all("server") == ["fastfork"]
+    assert len(answer.header("date")) == 29
+
+
+def ok(environ, start_response):
+    if environ["PATH_INFO"] == "/fails":
+        raise ValueError
+    start_response("200 OK", [("Date", "today"), ("Server", "own")]
+                   if environ["PATH_INFO"] == "/own" else [])
+    return [b"x"]
+
+
 # -- called again ---------------------------------------------------------------------------
 
 def test_a_second_call_that_is_caught_changes_nothing(wire):
