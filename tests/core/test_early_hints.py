@@ -387,3 +387,34 @@ def test_the_template_of_the_environ_has_none(wire, recorder):
     assert callable(first)
     assert first is not second
     recorder.environs.clear()
+
+
+# -- while the body is still coming (request_buffering = "stream") ------------------------------
+
+def reading_between(environ, start_response):
+    environ["wsgi.early_hints"]([LINK])
+    body = environ["wsgi.input"].read()
+    environ["wsgi.early_hints"]([LINK])
+    start_response("200 OK", [])
+    return [body]
+
+
+def test_before_and_after_a_streamed_body(wire):
+    """The hint need not wait for the body; 100 Continue comes with the first read, behind it."""
+    connection = wire(reading_between, request_buffering="stream")
+    raw = connection.feed(request("POST", "/", "Content-Length: 4", "Expect: 100-continue"))
+    assert raw == HINT + b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert connection.feed(b"bo") == b""
+    interim, answer = read(connection.feed(b"dy"))
+    assert interim == [(103, [LINK])]
+    assert answer.body == b"body"
+    assert connection.usable
+
+
+def test_before_a_streamed_body_that_breaks_off(wire):
+    connection = wire(reading_between, request_buffering="stream")
+    assert connection.feed(request("POST", "/", "Transfer-Encoding: chunked")) == HINT
+    interim, answer = read(connection.feed(b"zz\r\n"))
+    assert interim == []
+    assert answer.status == 400
+    assert connection.closed

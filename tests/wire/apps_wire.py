@@ -8,6 +8,8 @@ import os
 import threading
 from urllib.parse import parse_qs
 
+from fastfork import _core
+
 BLOCK = bytes(range(256)) * 64
 
 
@@ -46,6 +48,12 @@ def show(environ, start_response, query):
 def pid(environ, start_response, query):
     start_response("200 OK", [])
     return [b"%d" % os.getpid()]
+
+
+def counters(environ, start_response, query):
+    """Live objects of the core (debug build; null otherwise)."""
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(_core.counters()).encode()]
 
 
 def is_spooled(stream):
@@ -236,7 +244,8 @@ def gzip_file(environ, start_response, query):
 
 PATHS = {
     "/echo": echo, "/raised": raised, "/in-thread": in_thread,
-    "/": hello, "/environ": show, "/pid": pid, "/upload": upload, "/ignore": ignore,
+    "/": hello, "/environ": show, "/pid": pid, "/counters": counters,
+    "/upload": upload, "/ignore": ignore,
     "/sized": sized, "/streamed": streamed, "/whole": whole, "/written": written, "/last": last,
     "/endless": endless, "/gate": gate, "/on-demand": on_demand, "/breaks": breaks, "/fails": fails,
     "/dripping": dripping, "/hints": hints,

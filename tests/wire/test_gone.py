@@ -1,6 +1,7 @@
 """Clients that leave in mid-answer: close() is called, everything is freed, the access log says
 499."""
 
+import json
 import os
 import re
 import socket
@@ -72,9 +73,18 @@ def module_logged(tmp_path_factory):
 
 @pytest.fixture
 def logged(module_logged):
-    with Settled(module_logged.server):
+    server = module_logged.server
+    before = held(server)
+    with Settled(server):
         module_logged.path.write_bytes(b"")         # it is opened for appending
         yield module_logged
+    wait_for(lambda: held(server) == before, message=lambda: f"{held(server)}, {before} before")
+
+
+def held(server):
+    """What the core holds for connections and answers (known in a debug build only)."""
+    counters = json.loads(server.get("/counters").body)
+    return counters and [counters[name] for name in ("connections", "outboxes", "bodies")]
 
 
 @LEAVE
