@@ -391,6 +391,58 @@ def test_the_table(wire, client, answer, method):
             assert calls == ["/"], name
 
 
+@pytest.mark.parametrize("client", [("1.1",), ("1.1", "close"), ("1.0",), ("1.0", "keep-alive")],
+                         ids=" | ".join)
+@pytest.mark.parametrize("answer", KINDS, ids=lambda a: a.__name__)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_the_table_of_streamed_bodies(wire, client, answer, method):
+    """As above, and: where the answer begins before the body has come, it says close and the
+    connection ends, for what follows cannot be told from the body (request_buffering = stream)."""
+    row = KINDS[answer]
+    version, *options = client
+    framing = row.to_head if method == "HEAD" else row.on_11 if version == "1.1" else row.on_10
+    whole = row.whole or method == "HEAD"
+
+    def app(environ, start_response):
+        calls.append(environ["PATH_INFO"])
+        if environ["PATH_INFO"] == "/":
+            read.append(environ["wsgi.input"].read(int(environ["QUERY_STRING"])))
+            return answer(environ, start_response)
+        return one_piece(environ, start_response)
+
+    for name, (versions, size, fields, body) in REQUEST_BODIES.items():
+        if version not in versions or not body:
+            continue
+        for late in (False, True):
+            calls, read = [], []
+            connection = wire(app, request_buffering="stream")
+            head = request(method, f"/?{size}", *(f"Connection: {o}" for o in options), *fields,
+                           version=version)
+            follower = request("GET", "/usable")
+            if late:
+                sent = connection.feed(head)
+                assert bool(sent) is (size == 0), name
+                sent += connection.feed(body + follower)
+            else:
+                sent = connection.feed(head + body + follower)
+            says_close = (not CLIENT[client] or not row.keeps or framing == CLOSE
+                          or (late and size == 0))
+            kept = whole and not says_close
+            first, *rest = answers(sent, method)
+            assert first.status == row.status, name
+            assert framing_of(first) == framing, name
+            assert first.body == (b"" if method == "HEAD" else row.body), name
+            assert [v.lower() for v in first.all("connection")] == (
+                ["close"] if says_close else ["keep-alive"] if version == "1.0" else []), name
+            assert connection.closed is not kept, name
+            assert read == [SMUGGLED[:size] if size >= 0 else SMUGGLED], name
+            assert [a.body for a in rest] == ([b"body"] if kept else []), name
+            assert calls == (["/", "/usable"] if kept else ["/"]), name
+            if not kept:
+                assert connection.feed(request("GET", "/after")) == b"", name
+                assert calls == ["/"], name
+
+
 def framing_of(answer):
     """Content-Length as a number, CHUNKED, or None; CLOSE where a body has neither."""
     lengths, codings = answer.all("content-length"), answer.all("transfer-encoding")

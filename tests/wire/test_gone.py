@@ -177,7 +177,8 @@ def test_a_client_that_leaves_with_its_answer(logged):
 
 @pytest.mark.parametrize("leave", [vanish, Client.close])
 @pytest.mark.parametrize("body, fields", [
-    (b"x" * 100, ["Content-Length: 1000"]), (b"5\r\nab", ["Transfer-Encoding: chunked"])])
+    (b"x" * 100, ["Content-Length: 1000"]), (b"5\r\nab", ["Transfer-Encoding: chunked"])],
+    ids=["length", "chunked"])
 def test_within_its_request(logged, leave, body, fields):
     """The application has never seen it, but the log has."""
     client = logged.server.connect()
