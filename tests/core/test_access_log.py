@@ -227,6 +227,16 @@ def test_truncated_answer_counts_what_it_sent(logged):
     (b"\0", b"400"),
     (b"GET /a HTTP/1.1\r\n\r\n", b"400"),
     (b"GET /a HTTP/3.0\r\nHost: x\r\n\r\n", b"505"),
+    (b"GET /a HTTP/1.1\nHost: x\n\n", b"400"),
+    (b"GET /a\r\n", b"400"),
+    (request("GET", "/a", "A B: c"), b"400"),
+    (request("FROB", "/a"), b"501"),
+    (request("CONNECT", "/a:1"), b"501"),
+    (request("POST", "/a", "Transfer-Encoding: gzip, chunked"), b"501"),
+    (request("POST", "/a", "Expect: miracles", body=b"b"), b"417"),
+    (request("POST", "/a", "Content-Length: 1", "Transfer-Encoding: chunked"), b"400"),
+    (request("GET", "/a", *["A: b"] * 200), b"431"),
+    (request("POST", "/a", "Transfer-Encoding: chunked", body=b"fffffffff\r\n"), b"413"),
     (b"GET /" + b"a" * 20_000, b"414"),
     (request("GET", "/a", "A: " + "a" * 70_000), b"431"),
     (request("POST", "/a", "Content-Length: 9999999999999"), b"413"),
@@ -236,6 +246,37 @@ def test_refused_requests_have_a_line_too(logged, raw, status):
     good, bad = logged(request("GET", "/good") + raw)
     assert fields_of(good)["request"] == b"GET /good HTTP/1.1"
     fields = fields_of(bad)
+    assert fields["host"] == b"127.0.0.1"
     assert fields["status"] == status
     assert int(fields["bytes"]) > 0
     assert fields["request"] == b"-" or b"/a" in fields["request"]
+
+
+@pytest.mark.parametrize("raw", [
+    b"GET /a HTTP/1.1\r\nHost:", b"GET", request("POST", "/a", "Content-Length: 5") + b"abc",
+    request("POST", "/a", "Transfer-Encoding: chunked", body=b"5\r\nabc")])
+def test_a_client_that_stops_within_its_request(wire, tmp_path, raw):
+    """The refusal (400) is logged, whether the client is there to read it or not."""
+    (line,) = after_the_end(wire, tmp_path, raw)
+    fields = fields_of(line)
+    assert fields["status"] == b"400"
+    assert fields["request"] == (b"POST /a HTTP/1.1" if raw.startswith(b"POST") else b"-")
+
+
+@pytest.mark.parametrize("raw", [b"", b"\r\n", request("GET", "/good")])
+def test_a_client_that_ends_between_requests(wire, tmp_path, raw):
+    """A connection is no request: it has no line of its own."""
+    lines = after_the_end(wire, tmp_path, raw)
+    assert [fields_of(line)["request"] for line in lines] == (
+        [b"GET /good HTTP/1.1"] if raw.startswith(b"GET") else [])
+
+
+def after_the_end(wire, tmp_path, raw):
+    """The lines of a connection that sends `raw` and ends."""
+    with (tmp_path / "log").open("w+b") as file:
+        connection = wire(app, access_log_fd=file.fileno())
+        connection.feed(raw)
+        connection.connection.eof()
+        connection.worker.flush_access_log()
+        file.seek(0)
+        return file.read().splitlines()

@@ -8,6 +8,8 @@ import os
 import threading
 from urllib.parse import parse_qs
 
+from fastfork import _core
+
 BLOCK = bytes(range(256)) * 64
 
 
@@ -46,6 +48,12 @@ def show(environ, start_response, query):
 def pid(environ, start_response, query):
     start_response("200 OK", [])
     return [b"%d" % os.getpid()]
+
+
+def counters(environ, start_response, query):
+    """Live objects of the core (debug build; null otherwise)."""
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(_core.counters()).encode()]
 
 
 def is_spooled(stream):
@@ -173,6 +181,26 @@ def on_demand(environ, start_response, query):
     return Noted(environ, steps())
 
 
+def dripping(environ, start_response, query):
+    """A block for each byte that comes out of the FIFO."""
+    def steps():
+        with open(query["fifo"], "rb", buffering=0) as fifo:
+            while fifo.read(1):
+                yield BLOCK
+    start_response("200 OK", [])
+    return Noted(environ, steps())
+
+
+def hints(environ, start_response, query):
+    """Sends early hints, waits until the FIFO is written to, and answers."""
+    environ["wsgi.early_hints"]([("Link", "</style.css>; rel=preload"), ("Link", "</b>")])
+    if "fifo" in query:
+        with open(query["fifo"], "rb") as fifo:
+            fifo.read()
+    start_response(query.get("status", "200 OK"), [("A", "b")])
+    return [] if "status" in query else [b"after the hints"]
+
+
 def breaks(environ, start_response, query):
     """Raises after some bytes; `length` is declared if given."""
     def steps():
@@ -192,13 +220,15 @@ def leaves(environ, start_response, query):
 
 
 def file(environ, start_response, query):
-    """A file by wsgi.file_wrapper: `path`, and if given `read`, `seek`, `length`, `block`."""
+    """A file by wsgi.file_wrapper: `path`, and if given `read`, `seek`, `length`, `block`,
+    `status`."""
     opened = open(query["path"], "rb")  # noqa: SIM115 - the server closes it
     if "read" in query:
         opened.read(int(query["read"]))
     if "seek" in query:
         opened.seek(int(query["seek"]))
-    start_response("200 OK", [("Content-Length", query["length"])] if "length" in query else [])
+    start_response(query.get("status", "200 OK"),
+                   [("Content-Length", query["length"])] if "length" in query else [])
     return environ["wsgi.file_wrapper"](opened, int(query.get("block", 8192)))
 
 
@@ -214,9 +244,11 @@ def gzip_file(environ, start_response, query):
 
 PATHS = {
     "/echo": echo, "/raised": raised, "/in-thread": in_thread,
-    "/": hello, "/environ": show, "/pid": pid, "/upload": upload, "/ignore": ignore,
+    "/": hello, "/environ": show, "/pid": pid, "/counters": counters,
+    "/upload": upload, "/ignore": ignore,
     "/sized": sized, "/streamed": streamed, "/whole": whole, "/written": written, "/last": last,
     "/endless": endless, "/gate": gate, "/on-demand": on_demand, "/breaks": breaks, "/fails": fails,
+    "/dripping": dripping, "/hints": hints,
     "/leaves": leaves, "/file": file, "/memory-file": memory_file, "/gzip-file": gzip_file,
 }
 

@@ -2,8 +2,9 @@
 
 import re
 
+import pytest
 from harness import wait_for
-from tools import get, start
+from tools import PATIENT, content, get, post, slow_client, start, vanish, wake
 
 LINE = re.compile(r'127\.0\.0\.1 - - \[[^]]+\] "(?P<request>[^"]*)" (?P<status>\d+) \S+'
                   r'( "[^"]*" "[^"]*")?')
@@ -49,3 +50,94 @@ def test_off_by_default():
         assert server.stop() == 0
         assert server.stdout == ""
         assert "GET /" not in server.stderr
+
+
+def lines_of(path):
+    return [LINE.fullmatch(line) for line in path.read_text().splitlines()]
+
+
+REFUSED = [
+    (b"GET / HTTP/1.1\r\nHost: x\r\n", "-", "408"),
+    (b"G", "-", "408"),
+    (post("/upload", b"x" * 9, "Content-Length: 10"), "POST /upload HTTP/1.1", "408"),
+    (post("/upload", b"5\r\nab", "Transfer-Encoding: chunked"), "POST /upload HTTP/1.1", "408"),
+    (post("/upload", b"", "Content-Length: 10", "Expect: 100-continue"),
+     "POST /upload HTTP/1.1", "408"),
+    (b"\0", "-", "400"),
+    (b"GET /" + b"a" * 20_000, "-", "414"),
+    (get("/", "A: " + "a" * 70_000), None, "431"),
+    (post("/upload", b"", "Content-Length: 99999999999"), None, "413"),
+    (post("/upload", b"", "Expect: miracles"), None, "417"),
+    (b"FROB / HTTP/1.1\r\nHost: x\r\n\r\n", None, "501"),
+    (b"GET / HTTP/3.0\r\nHost: x\r\n\r\n", None, "505"),
+]
+
+
+def test_refused_requests(short):
+    """Each has a line, with the request if its head was understood.  (One test for all: lines are
+    written a second later.)"""
+    server, path = short
+    path.write_bytes(b"")
+    for raw, _, status in REFUSED:
+        with server.connect() as client:
+            client.send(raw)
+            answer = client.read_response()
+            assert answer.status == int(status), raw
+            assert answer.header("connection") == "close", raw
+            assert client.at_eof(), raw
+    wait_for(lambda: path.read_text().count("\n") == len(REFUSED))
+    for line, (raw, request, status) in zip(lines_of(path), REFUSED, strict=True):
+        assert line["status"] == status, raw
+        assert request in (None, line["request"]), raw
+
+
+@pytest.mark.parametrize("raw", [b"", get("/?only")])
+def test_silence_has_no_line(short, raw):
+    """Neither a browser that merely connects nor the end of a rest is a request."""
+    server, path = short
+    path.write_bytes(b"")
+    with server.connect() as client:
+        client.send(raw)
+        assert client.read_all().count(b"HTTP/1.1 ") == bool(raw)
+    server.get("/?after")
+    wait_for(lambda: "GET /?after" in path.read_text())
+    assert [m["request"] for m in lines_of(path)] == (
+        ["GET /?only HTTP/1.1"] * bool(raw) + ["GET /?after HTTP/1.1"])
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """A server with short timeouts, and its access log."""
+    path = tmp_path_factory.mktemp("log") / "access.log"
+    with start(f"--access-log={path}", "--head-timeout=300ms", "--body-timeout=300ms",
+               "--keep-alive=300ms") as server:
+        yield server, path
+
+
+def test_a_client_that_leaves_before_its_turn(tmp_path):
+    """Its request is complete, but the handler is taken; it is never executed, and logged as one
+    whose client was gone."""
+    path = tmp_path / "access.log"
+    with start(f"--access-log={path}", "--output-memory=16KiB", "--output-spool=256KiB",
+               *PATIENT) as server:
+        slow = slow_client(server)
+        slow.send(get("/sized?n=12000000"))
+        slow.read_head()
+        waiting = server.connect()
+        waiting.send(get("/?waiting"))
+        with server.connect() as other:     # refused by the loop, after it has read the one before
+            other.send(b"\0")
+            assert other.read_response().status == 400
+        vanish(waiting)
+        with server.connect() as other:
+            other.send(b"\0")
+            assert other.read_response().status == 400
+        wake(slow)
+        assert slow.read_exactly(12_000_000) == content(12_000_000)
+        slow.close()
+        assert server.get("/?after").body == b"hello"
+        assert server.stop() == 0
+    found = {m["request"]: m["status"] for m in lines_of(path)}
+    assert found["GET /sized?n=12000000 HTTP/1.1"] == "200"
+    assert found["GET /?after HTTP/1.1"] == "200"
+    assert found.get("GET /?waiting HTTP/1.1") == "499"

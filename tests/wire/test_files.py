@@ -174,3 +174,132 @@ def test_many_files_leave_no_descriptor(server, path):
     with server.connect() as client:
         for _ in range(200):
             assert client.get(f"/file?path={path}&seek={SIZE - 10}&length=10").status == 200
+
+
+@pytest.mark.parametrize("how", ["HEAD", "204 No Content", "304 Not Modified", "205 Reset Content"])
+def test_file_of_which_nothing_is_sent(server, path, how):
+    """It is closed all the same (the fixture counts descriptors)."""
+    method = "HEAD" if how == "HEAD" else "GET"
+    status = "" if how == "HEAD" else "&status=" + how.replace(" ", "+")
+    with server.connect() as client:
+        for _ in range(50):
+            client.send(get(f"/file?path={path}{status}", method=method))
+            assert client.read_response(method).body == b""
+        assert client.get("/").body == b"hello"
+
+
+@pytest.mark.parametrize("length", ["", "&length=30000000"])
+@pytest.mark.parametrize("left", [0, 8192, 29_999_999])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_file_that_shrinks_while_its_client_pauses(server, tmp_path, left, length, version):
+    """The client can tell that it has not got everything, and what was pipelined behind is not
+    executed.  (What had been sent but not taken is the file's own memory: the kernel may blank
+    what lies beyond its new end.)"""
+    path = tmp_path / "shrinking"
+    path.write_bytes(content(30_000_000))
+    told = server.stderr.count("shorter while it was being sent")
+    client = slow_client(server)
+    client.send(get(f"/file?path={path}{length}", version=version) + get("/"))
+    _, status, _, headers = client.read_head()
+    assert status == 200
+    assert ("Content-Length", "30000000") in headers
+    os.truncate(path, left)
+    wake(client)
+    body = client.read_all()
+    assert len(body) < 30_000_000
+    assert body[:left] == content(left)[:len(body)]
+    assert b"HTTP/1.1" not in body
+    assert server.stderr.count("shorter while it was being sent") == told + 1
+    client.close()
+
+
+@pytest.mark.parametrize("length", ["", "&length=10000000"])
+@pytest.mark.parametrize("how", ["appended", "written over", "replaced", "removed"])
+def test_file_that_changes_while_its_client_pauses(server, tmp_path, how, length):
+    """As many bytes as were promised, and the next answer stands where it should."""
+    path = tmp_path / "changing"
+    path.write_bytes(content(10_000_000))
+    client = slow_client(server)
+    client.send(get(f"/file?path={path}{length}") + get("/"))
+    client.read_head()
+    if how == "appended":
+        with path.open("ab") as file:
+            file.write(b"more" * 1_000_000)
+    elif how == "written over":
+        with path.open("r+b") as file:
+            file.write(content(10_000_000))
+    elif how == "replaced":
+        other = tmp_path / "other"
+        other.write_bytes(b"short")
+        other.rename(path)
+    else:
+        path.unlink()
+    wake(client)
+    assert client.read_exactly(10_000_000) == content(10_000_000)
+    assert client.read_response().body == b"hello"
+    client.close()
+
+
+def test_part_of_a_large_file_to_a_client_that_pauses(server, tmp_path):
+    """A range by seek and Content-Length, sent in many steps."""
+    path = tmp_path / "large"
+    path.write_bytes(content(30_000_000))
+    client = slow_client(server)
+    client.send(get(f"/file?path={path}&seek=12345&length=20000000"
+                    "&status=206+Partial+Content") + get("/"))
+    _, status, _, headers = client.read_head()
+    assert (status, ("Content-Length", "20000000") in headers) == (206, True)
+    assert server.get("/").body == b"hello"
+    wake(client)
+    assert client.read_exactly(20_000_000) == content(20_012_345)[12_345:]
+    assert client.read_response().body == b"hello"
+    client.close()
+
+
+@pytest.mark.parametrize("seek", [2 ** 31 - 1, 2 ** 32 + 1, 5 * 2 ** 30])
+def test_position_beyond_four_gigabytes(server, tmp_path, seek):
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        file.seek(seek)
+        file.write(b"far away")
+    with server.connect() as client:
+        answer = client.get(f"/file?path={path}&seek={seek}")
+        assert (answer.body, answer.header("content-length")) == (b"far away", "8")
+        assert client.get("/").body == b"hello"
+
+
+@pytest.mark.parametrize("name", ["status", "maps"])
+def test_file_that_does_not_tell_its_size(server, name):
+    """Those of /proc are 0 bytes long."""
+    with server.connect() as client:
+        answer = client.get(f"/file?path=/proc/self/{name}")
+        assert answer.complete
+        assert answer.body
+        assert client.get("/").body == b"hello"
+
+
+def test_fifo(server, tmp_path):
+    """Read as it comes; its end is the end of the body."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with server.connect() as client:
+        client.send(get(f"/file?path={fifo}&block=4"))
+        with fifo.open("wb", buffering=0) as steps:
+            steps.write(b"one ")
+            client.read_head()
+            assert client.read_exactly(9) == b"4\r\none \r\n"
+            steps.write(b"two")
+        assert client.read_exactly(13) == b"3\r\ntwo\r\n0\r\n\r\n"
+        assert client.get("/").body == b"hello"
+
+
+@pytest.mark.parametrize("path", ["/", "/proc/self", "/nowhere"])
+def test_what_cannot_be_opened(server, path):
+    assert server.get(f"/file?path={path}").status == 500
+
+
+def test_devices(server):
+    with server.connect() as client:
+        assert client.get("/file?path=/dev/null").body == b""
+        assert client.get("/file?path=/dev/zero&length=3000000").body == bytes(3_000_000)
+        assert client.get("/").body == b"hello"
