@@ -1,11 +1,12 @@
-"""Small tools of the core tests: make requests, read answers strictly, remember calls."""
+"""Small tools of the core tests: read answers strictly, remember calls."""
 
 from __future__ import annotations
 
 import io
-import re
 from types import SimpleNamespace
 
+from cases import chunked as chunked
+from cases import request as request
 from harness import Client
 
 from fastfork import _core
@@ -65,23 +66,6 @@ def answers(data, *methods):
         method = methods[len(found)] if len(found) < len(methods) else "GET"
         found.append(client.read_response(method))
     return found
-
-
-def request(method="GET", target="/", *fields, body=None, version="1.1", host="x"):
-    """The bytes of a request; a body gets its Content-Length unless `fields` frame it."""
-    lines = [f"{method} {target} HTTP/{version}"]
-    if host is not None:
-        lines.append(f"Host: {host}")
-    lines += fields
-    framed = any(re.match("(content-length|transfer-encoding) *:", f, re.I) for f in fields)
-    if body is not None and not framed:
-        lines.append(f"Content-Length: {len(body)}")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"")
-
-
-def chunked(*chunks, end=b"0\r\n\r\n"):
-    """`chunks` in the chunked transfer coding (RFC 9112, 7.1)."""
-    return b"".join(b"%x\r\n%b\r\n" % (len(c), c) for c in chunks) + end
 
 
 class Recorder:

@@ -1,4 +1,5 @@
-"""Raw requests, valid and invalid, each replayed whole, by byte, by line and at random cuts.
+"""The corpus (tests/requests), each request replayed whole, by byte, by line and at random cuts:
+alone, behind a good one, and with a poisoned one behind it.
 
 However the bytes arrive, the same answers must leave and the same calls must be made.
 """
@@ -7,16 +8,14 @@ import random
 
 import pytest
 from answers import Recorder, answers, chunked, request
-from corpus import INVALID, MIXED, UPGRADES, VALID
+from cases import GOOD, POISON, SMUGGLED
+from corpus import CASES, INCOMPLETE, MIXED, SETTINGS, UPGRADES, VALID
 
 STREAMS = {
-    **{f"valid: {name}": raw for name, (raw, *_) in VALID.items()},
-    **{f"invalid: {name}": raw for name, (raw, *_) in INVALID.items()},
-    **{f"behind a good one: {name}": request("GET", "/good") + raw
-       for name, (raw, *_) in INVALID.items()},
     "pipelined": b"".join(MIXED),
-    "all valid ones": b"".join(raw for raw, *_ in VALID.values() if b"HTTP/1.0" not in raw),
-    "long head": request("GET", "/" + "a" * 3000, *(f"X-{n}: {'v' * n}" for n in range(100))),
+    "all valid ones": b"".join(
+        case.raw for case in VALID.values() if case.keeps and case.method != "HEAD"),
+    "long head": request("GET", "/" + "a" * 3000, *(f"X-{n}: {'v' * n}" for n in range(90))),
     "long chunks": request("POST", "/", "Transfer-Encoding: chunked",
                            body=chunked(b"a" * 700, b"\r\n" * 100, b"0\r\n\r\n")),
     "trailers": request("POST", "/", "Transfer-Encoding: chunked",
@@ -24,20 +23,17 @@ STREAMS = {
     + request("GET", "/next"),
     "close and rubbish": request("GET", "/", "Connection: close") + b"\0rubbish",
     "spooled": request("POST", "/", body=bytes(range(256)) * 12) + request("GET", "/next"),
-    **{f"upgrade {n}": request("POST", "/", *fields, body=b"GET /x HTTP/1.1\r\n\r\n")
+    **{f"upgrade {n}": request("POST", "/", *fields, body=SMUGGLED)
        + request("GET", "/next") for n, fields in enumerate(UPGRADES)},
-    "head over its limit": request("GET", "/", *(f"X-{n}: {'v' * 500}" for n in range(20))),
-    "line over its limit": request("GET", "/" + "a" * 5000),
-    "too many fields": request("GET", "/", *(f"X-{n}: v" for n in range(200))),
-    "body over its limit": request("POST", "/", body=b"b" * 5001),
-    "chunked body over its limit": request("POST", "/", "Transfer-Encoding: chunked",
-                                           body=chunked(*[b"b" * 500] * 11)),
 }
-SETTINGS = {"max_head": 8000, "max_request_line": 4000, "max_body": 5000, "body_memory": 1000}
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"      # when it is sent depends on the cuts
+AROUND = {"alone": (False, False), "behind a good one": (True, False),
+          "before a poisoned one": (False, True)}
 
 
 def pieces_of(raw):
     """The ways to cut `raw`."""
+    yield [raw]
     yield [raw[i:i + 1] for i in range(len(raw))]
     yield raw.splitlines(keepends=True)
     for seed in range(6):
@@ -51,25 +47,70 @@ def pieces_of(raw):
         yield pieces
 
 
-def replay(wire, pieces):
-    """The answers, what became of the connection, and the calls made."""
-    app = Recorder()
-    connection = wire(app, **SETTINGS)
-    sent = b"".join(connection.feed(piece) for piece in pieces)
-    methods = [e["REQUEST_METHOD"] for e in app.environs]
-    return (
-        [(a.status, a.reason, [h for h in a.headers if h[0] != "Date"], a.body, a.complete)
-         for a in answers(sent, *methods)],
-        connection.closed,
-        connection.reset,
-        [{k: v for k, v in e.items() if not k.startswith("wsgi.")} for e in app.environs],
-        app.bodies,
-    )
+class Replay:
+    """One run on a connection of its own: the answers, the calls, what became of the connection."""
+
+    def __init__(self, connection, app, pieces, *methods):
+        app.environs.clear()
+        app.bodies.clear()
+        connection.connect()
+        sent = b"".join(map(connection.feed, pieces)).replace(CONTINUE, b"")
+        methods = methods or [e["REQUEST_METHOD"] for e in app.environs]
+        self.found = answers(sent, *methods)
+        self.calls = list(zip(app.environs, app.bodies, strict=True))
+        self.closed = connection.closed
+        self.outcome = (
+            [(a.status, a.reason, [h for h in a.headers if h[0] != "Date"], a.body, a.complete)
+             for a in self.found],
+            self.closed,
+            connection.reset,
+            [({k: v for k, v in environ.items() if not k.startswith("wsgi.")}, body)
+             for environ, body in self.calls])
+
+
+@pytest.fixture
+def app():
+    return Recorder()
+
+
+@pytest.fixture
+def connection(wire, app):
+    return wire(app, **SETTINGS)
+
+
+@pytest.mark.parametrize("behind, followed", AROUND.values(), ids=AROUND)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_case(connection, app, case, behind, followed):
+    """It is answered as soon as it is there, and nothing behind a refused one is executed
+    (RFC 9112, 11.2)."""
+    raw = GOOD * behind + case.raw + POISON * followed
+    first = None
+    for pieces in pieces_of(raw):
+        run = Replay(connection, app, pieces, *["GET"] * behind, case.method)
+        case.check(run.found, run.calls, run.closed, behind=behind, followed=followed)
+        if run.closed:
+            assert connection.feed(POISON) == b"" and len(app.environs) == len(run.calls)
+        first = first or run
+        assert run.outcome == first.outcome, pieces[:10]
 
 
 @pytest.mark.parametrize("raw", STREAMS.values(), ids=STREAMS)
-def test_same_answers_however_it_is_cut(wire, raw):
-    whole = replay(wire, [raw])
-    assert whole[0], "no answer at all"
+def test_same_answers_however_it_is_cut(connection, app, raw):
+    whole = Replay(connection, app, [raw])
+    assert whole.found, "no answer at all"
     for pieces in pieces_of(raw):
-        assert replay(wire, pieces) == whole, pieces[:10]
+        assert Replay(connection, app, pieces).outcome == whole.outcome, pieces[:10]
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["alone", "behind a good one"])
+@pytest.mark.parametrize("case", INCOMPLETE.values(), ids=INCOMPLETE)
+def test_incomplete(connection, app, case, behind):
+    """RFC 9112, 8: it waits for the rest; when that will not come, it is refused or dropped."""
+    for pieces in pieces_of(GOOD * behind + case.raw):
+        run = Replay(connection, app, pieces, "GET")
+        assert [a.status for a in run.found] == [200] * behind, pieces[:10]
+        assert not run.closed
+        end = answers(connection.connection.eof(), case.method)
+        assert all(a.status in case.statuses for a in end) and len(end) <= 1, pieces[:10]
+        assert connection.closed
+        assert len(app.environs) == len(run.calls) == behind
