@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from cases import chunked as chunked
 from cases import request as request
-from harness import Client
+from harness import answers as answers
 
 from fastfork import _core
 
@@ -42,30 +42,6 @@ DEFAULTS = {
     "server_header": "fastfork",
     "date_header": "on",
 }
-
-
-class Canned:
-    """A socket whose peer sent `data` and closed."""
-
-    def __init__(self, data):
-        self.data = data
-
-    def recv(self, size):
-        piece, self.data = self.data[:size], self.data[size:]
-        return piece
-
-
-def answers(data, *methods):
-    """All final responses in `data`, with nothing left over.
-
-    `methods` are those of the requests in order; what is not given counts as GET.
-    """
-    client = Client(Canned(data))
-    found = []
-    while client.buffer or client.sock.data:
-        method = methods[len(found)] if len(found) < len(methods) else "GET"
-        found.append(client.read_response(method))
-    return found
 
 
 class Recorder:
