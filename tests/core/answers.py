@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 from cases import chunked as chunked
 from cases import request as request
+from harness import Canned as Canned
 from harness import answers as answers
 
 from fastfork import _core
@@ -45,15 +46,17 @@ DEFAULTS = {
 
 
 class Recorder:
-    """An application that keeps every environ and body; its answer is the path."""
+    """An application that keeps every environ and body that it could read; its answer is the
+    path."""
 
     def __init__(self):
         self.environs = []
         self.bodies = []
 
     def __call__(self, environ, start_response):
+        body = environ["wsgi.input"].read()
         self.environs.append(environ)
-        self.bodies.append(environ["wsgi.input"].read())
+        self.bodies.append(body)
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [environ["PATH_INFO"].encode("latin-1")]
 

@@ -12,8 +12,10 @@ REGISTERED = [
 ]
 NEEDED = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
 WITH_BODY = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "PROPFIND", "REPORT"]
-UNKNOWN = ["FROB", "GETTY", "GE", "G", "get", "Get", "post", "POSTS", "XGET", "G3T", "HTTP", "_",
-           "GET-IT", "!#$%&'*+-.^_`|~", "A" * 60]
+UNKNOWN = ["PRI", "DESCRIBE", "SETUP", "PLAY", "ANNOUNCE", "FLUSH", "SOURCE", "M-SEARCH",
+           "NOTIFY", "SUBSCRIBE", "CONNEC", "CONNECTED", "connect", "FROB", "GETTY", "GE", "G",
+           "get", "Get", "post", "POSTS", "XGET", "G3T", "HTTP", "_", "GET-IT",
+           "!#$%&'*+-.^_`|~", "A" * 60]
 NONE = ["\xe9", "GET\xe9", "G\x80T", "GET:", "GE:T"]
 
 

@@ -14,6 +14,7 @@ def app(environ, start_response):
         executed.clear()
     elif path != "/pause":
         texts = {key: value for key, value in environ.items() if isinstance(value, str)}
-        executed.append([texts, environ["wsgi.input"].read().decode("latin-1")])
+        body = environ["wsgi.input"].read().decode("latin-1")
+        executed.append([texts, body])
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [answer]

@@ -1,5 +1,6 @@
 """The corpus (tests/requests) over a socket: what core/test_replay.py does without one."""
 
+import contextlib
 import json
 import random
 import socket
@@ -9,7 +10,7 @@ import pytest
 from cases import GOOD, POISON
 from corpus import CASES, INCOMPLETE, SETTINGS, SUBJECTS
 from harness import Server, answers
-from tools import HERE, PATIENT, get, worker_of
+from tools import HERE, PATIENT, get
 
 FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.items()]
 
@@ -26,24 +27,32 @@ class Recorder:
         it closes; and the calls made."""
         with self.server.connect() as client:
             client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for piece in pieces[:-1]:
-                client.send(piece)
-                assert self.client.request(get("/pause")).status == 200
-            client.send(pieces[-1])
-            if half_close:
-                client.sock.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # closed before that
+                for piece in pieces[:-1]:
+                    client.send(piece)
+                    assert self.client.request(get("/pause")).status == 200
+                client.send(pieces[-1])
+                if half_close:
+                    client.sock.shutdown(socket.SHUT_WR)
             sent = client.read_all()
         calls = json.loads(self.client.request(get("/executed")).body)
-        return sent, [(environ, body.encode("latin-1")) for environ, body in calls]
+        return sent, [({"CONTENT_LENGTH": str(len(body)), **environ}, body.encode("latin-1"))
+                      for environ, body in calls]       # a streamed chunked body has none
 
 
-@pytest.fixture(scope="module")
-def recorder():
-    with Server("apps_recorder:app", *PATIENT, *FLAGS, cwd=HERE) as server:
-        recorder = Recorder(server)
-        yield recorder
-        assert recorder.client.request(get("/pause")).status == 200
-        assert server.workers() == [worker_of(server)]
+@pytest.fixture(scope="module", params=["full", "stream"])
+def module_recorder(request):
+    buffering = f"--request-buffering={request.param}"
+    with Server("apps_recorder:app", buffering, *PATIENT, *FLAGS, cwd=HERE) as server:
+        yield Recorder(server)
+        assert server.workers() == server.ready["workers"]
+
+
+@pytest.fixture
+def recorder(module_recorder):
+    """With nothing in its memory; the worker is the same in all tests."""
+    assert module_recorder.client.request(get("/executed")).status == 200
+    return module_recorder
 
 
 def cut(raw, seeded, most):
