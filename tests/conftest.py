@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+# (No package: one named `requests` would hide the HTTP client of that name.)
+sys.path.insert(0, str(Path(__file__).resolve().parent / "requests"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from harness import Server

@@ -284,6 +284,30 @@ class Client:
         self.close()
 
 
+class Canned:
+    """A socket whose peer sent `data` and closed."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def recv(self, size):
+        piece, self.data = self.data[:size], self.data[size:]
+        return piece
+
+
+def answers(data, *methods):
+    """All final responses in `data`, with nothing left over.
+
+    `methods` are those of the requests in order; what is not given counts as GET.
+    """
+    client = Client(Canned(data))
+    found = []
+    while client.buffer or client.sock.data:
+        method = methods[len(found)] if len(found) < len(methods) else "GET"
+        found.append(client.read_response(method))
+    return found
+
+
 def wait_for(true, patience=PATIENCE, message=lambda: "condition never came true"):
     """Poll until `true()` holds; for facts that nothing can announce (a process is gone)."""
     end = time.monotonic() + patience

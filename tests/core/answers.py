@@ -1,12 +1,14 @@
-"""Small tools of the core tests: make requests, read answers strictly, remember calls."""
+"""Small tools of the core tests: read answers strictly, remember calls."""
 
 from __future__ import annotations
 
 import io
-import re
 from types import SimpleNamespace
 
-from harness import Client
+from cases import chunked as chunked
+from cases import request as request
+from harness import Canned as Canned
+from harness import answers as answers
 
 from fastfork import _core
 
@@ -44,57 +46,18 @@ DEFAULTS = {
 }
 
 
-class Canned:
-    """A socket whose peer sent `data` and closed."""
-
-    def __init__(self, data):
-        self.data = data
-
-    def recv(self, size):
-        piece, self.data = self.data[:size], self.data[size:]
-        return piece
-
-
-def answers(data, *methods):
-    """All final responses in `data`, with nothing left over.
-
-    `methods` are those of the requests in order; what is not given counts as GET.
-    """
-    client = Client(Canned(data))
-    found = []
-    while client.buffer or client.sock.data:
-        method = methods[len(found)] if len(found) < len(methods) else "GET"
-        found.append(client.read_response(method))
-    return found
-
-
-def request(method="GET", target="/", *fields, body=None, version="1.1", host="x"):
-    """The bytes of a request; a body gets its Content-Length unless `fields` frame it."""
-    lines = [f"{method} {target} HTTP/{version}"]
-    if host is not None:
-        lines.append(f"Host: {host}")
-    lines += fields
-    framed = any(re.match("(content-length|transfer-encoding) *:", f, re.I) for f in fields)
-    if body is not None and not framed:
-        lines.append(f"Content-Length: {len(body)}")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"")
-
-
-def chunked(*chunks, end=b"0\r\n\r\n"):
-    """`chunks` in the chunked transfer coding (RFC 9112, 7.1)."""
-    return b"".join(b"%x\r\n%b\r\n" % (len(c), c) for c in chunks) + end
-
-
 class Recorder:
-    """An application that keeps every environ and body; its answer is the path."""
+    """An application that keeps every environ and body that it could read; its answer is the
+    path."""
 
     def __init__(self):
         self.environs = []
         self.bodies = []
 
     def __call__(self, environ, start_response):
+        body = environ["wsgi.input"].read()
         self.environs.append(environ)
-        self.bodies.append(environ["wsgi.input"].read())
+        self.bodies.append(body)
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [environ["PATH_INFO"].encode("latin-1")]
 

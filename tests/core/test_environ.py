@@ -164,6 +164,34 @@ def test_names_with_underscores_and_proxy_are_dropped(wire, name):
     assert environ_of(wire, request("GET", "/", f"{name}: 5")).keys() == plain.keys()
 
 
+@pytest.mark.parametrize("name", ["X_A", "x_a", "X-A_B", "_", "Content_Length", "Host_"])
+def test_names_with_underscores_may_be_refused(wire, recorder, name):
+    connection = wire(recorder, header_map="refuse")
+    answer = connection.one(request("GET", "/", f"{name}: 5"))
+    assert (answer.status, recorder.environs, connection.closed) == (400, [], True)
+
+
+@pytest.mark.parametrize("name, key", [
+    ("X_A", "HTTP_X_A"), ("x_a", "HTTP_X_A"), ("X-A_B", "HTTP_X_A_B"), ("_", "HTTP__"),
+    ("Host_", "HTTP_HOST_")])
+def test_names_with_underscores_may_be_let_through(wire, name, key):
+    raw = request("GET", "/", f"{name}: 5")
+    assert environ_of(wire, raw, header_map="dangerous")[key] == "5"
+
+
+def test_what_is_let_through_joins_its_namesake(wire):
+    raw = request("GET", "/", "X_A: 1", "X-A: 2")
+    assert environ_of(wire, raw, header_map="dangerous")["HTTP_X_A"] == "1, 2"
+
+
+@pytest.mark.parametrize("field", ["Content_Length: 5", "Content_Type: a/b",
+                                   "Transfer_Encoding: chunked", "Proxy: http://y"])
+def test_the_keys_of_the_server_cannot_be_let_through(wire, field):
+    environ = environ_of(wire, request("POST", "/", field), header_map="dangerous")
+    assert environ.keys() == environ_of(wire, request("POST", "/")).keys()
+    assert environ["wsgi.input"].read() == b""
+
+
 def test_underscore_does_not_join_its_namesake(wire):
     environ = environ_of(wire, request("GET", "/", "X_A: bad", "X-A: good", "X_A: bad"))
     assert environ["HTTP_X_A"] == "good"
