@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from tools import PATIENT, Settled, start
+from tools import PATIENT, Settled, only, start
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,3 +39,18 @@ def begin():
     """`begin(*flags, bind=...)` starts a server that ends with the test."""
     with ExitStack() as stack:
         yield lambda *flags, **options: stack.enter_context(start(*flags, **options))
+
+
+@pytest.fixture(scope="module")
+def servers():
+    """One server for each kind, started when first asked for."""
+    started = {}
+
+    def of(kind, *flags):
+        if kind not in started:
+            started[kind] = start(*only(kind), *flags)
+        return started[kind]
+
+    yield of
+    for server in started.values():
+        server.close()
