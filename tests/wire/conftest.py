@@ -43,13 +43,14 @@ def begin():
 
 @pytest.fixture(scope="module")
 def servers():
-    """One server for each kind, started when first asked for."""
+    """`servers(kind, *flags)` knows only one timeout; each is started when first asked for."""
     started = {}
 
-    def of(kind, *flags):
-        if kind not in started:
-            started[kind] = start(*only(kind), *flags)
-        return started[kind]
+    def of(*wanted):
+        if wanted not in started:
+            kind, *flags = wanted
+            started[wanted] = start(*only(kind), *flags)
+        return started[wanted]
 
     yield of
     for server in started.values():

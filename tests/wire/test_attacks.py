@@ -202,6 +202,29 @@ def test_full_house_of_silent_clients_empties(begin):
 # -- slow bodies ----------------------------------------------------------------------------
 
 CHUNKED = "Transfer-Encoding: chunked"
+BODIES = {
+    "of known length": (post("/upload", b"", "Content-Length: 100000"), b"x"),
+    "in one chunk": (post("/upload", b"186a0\r\n", CHUNKED), b"x"),
+    "in chunks": (post("/upload", b"", CHUNKED), b"1\r\nx\r\n"),
+    "in a chunk size": (post("/upload", b"", CHUNKED), b"0"),
+    "in a chunk extension": (post("/upload", b"1;", CHUNKED), b"x"),
+    "in a trailer": (post("/upload", b"1\r\nx\r\n0\r\nA: ", CHUNKED), b"x"),
+    "in trailers": (post("/upload", b"1\r\nx\r\n0\r\n", CHUNKED), b"A: b\r\n"),
+    "after 100 Continue": (
+        post("/upload", b"", "Content-Length: 100000", "Expect: 100-continue"), b"x"),
+}
+
+
+@pytest.mark.parametrize("begun, drop", BODIES.values(), ids=BODIES)
+def test_body_that_drips(attack_on, begun, drop):
+    """Something comes all the time, but below --body-min-rate."""
+    with attack_on("body") as attack, attack.connect() as client:
+        client.send(begun)
+        if b"Expect" in begun:
+            assert client.read_line() == b"HTTP/1.1 100 Continue"
+            assert client.read_line() == b""
+        drip(client, drop)
+        assert is_refused(client, 400 if drop == b"0" else 408, 408)
 
 
 def test_crowd_with_half_a_body_is_dismissed(attack_on):
@@ -383,6 +406,10 @@ FLOODS = {
     "a chunk size of zeros": (post("/upload", b"0" * MIB, CHUNKED), 400),
     "a chunk extension of a megabyte": (post("/upload", b"1;" + b"a" * MIB, CHUNKED), 400),
     "blanks behind a chunk size": (post("/upload", b"1" + b" " * MIB, CHUNKED), 400),
+    "a chunk extension with every chunk": (
+        post("/upload", (b"1;a=" + b"b" * 1000 + b"\r\nx\r\n") * 10_000, CHUNKED), 400),
+    "a small extension with every chunk": (
+        post("/upload", b"1;a=bbbbbbbbbbbbbbbbbbbb\r\nx\r\n" * 100_000, CHUNKED), 400),
     "a trailer of a megabyte": (post("/upload", b"0\r\nA: " + b"b" * MIB, CHUNKED), 431),
     "a hundred thousand trailers": (
         post("/upload", b"0\r\n" + b"A: b\r\n" * 100_000, CHUNKED), 431),

@@ -103,8 +103,8 @@ def test_body_that_stops(servers, raw):
 
 
 def test_body_that_drips_is_read(servers):
-    """Where any pace is good enough only a body of which nothing comes for so long is given up."""
-    with servers("body").connect() as client:
+    """Only a body of which nothing comes for so long is given up, if any pace is allowed."""
+    with servers("body", "--body-min-rate=0").connect() as client:
         raw = post("/upload", b"12345678")
         client.send(raw[:-8])
         for byte in b"1234567":
@@ -112,6 +112,19 @@ def test_body_that_drips_is_read(servers):
             assert quiet_for(client, 0.1)
         client.send(b"8")
         assert json.loads(client.read_response().body)["length"] == 8
+
+
+def test_body_is_judged_by_all_that_came(servers):
+    """--body-min-rate is that of the whole body: a client that was fast may become slow."""
+    with servers("body").connect() as client:
+        raw = post("/upload", b"x" * 100_000)
+        client.send(raw[:-8])
+        for byte in raw[-8:-1]:
+            assert quiet_for(client, 0.1)
+            client.send(bytes([byte]))
+        assert quiet_for(client, 0.1)
+        client.send(raw[-1:])
+        assert json.loads(client.read_response().body)["length"] == 100_000
 
 
 def test_body_after_continue_that_never_comes(servers):
