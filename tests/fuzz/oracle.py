@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 LINE = re.compile(rb"(%b) ([^\0- \x7f]+) HTTP/1\.([01])" % TOKEN)
 FIELD = re.compile(rb"(%b):[ \t]*([\t -~\x80-\xff]*)" % TOKEN)
 CHUNK = re.compile(rb"([0-9A-Fa-f]+)(?:[ \t]*;[\t -~\x80-\xff]*)?\r\n")
 TRAILERS = re.compile(rb"(?:%b:[\t -~\x80-\xff]*\r\n)*\r\n" % TOKEN)
-PROXY_1 = re.compile(rb"PROXY (?:TCP[46] \S+ \S+ \d+ \d+|UNKNOWN[^\r\n]*)\r\n")
+PROXY_1 = re.compile(rb"PROXY (?:TCP[46] (\S+) \S+ (\d+) \d+|UNKNOWN[^\r\n]*)\r\n")
 PROXY_2 = b"\r\n\r\n\0\r\nQUIT\n"
 
 
@@ -86,11 +87,18 @@ def read_chunks(raw, at):
         at += 2
 
 
-def skip_preamble(raw):
-    """Where the first request begins behind a preamble of the PROXY protocol."""
+def read_preamble(raw):
+    """Behind a preamble of the PROXY protocol: where the first request begins, and the peer that it
+    names: address (None: a unix socket) and port, or None if it names nobody."""
     if raw.startswith(PROXY_2):
         assert raw[12] in (0x20, 0x21), raw[12]
-        return 16 + int.from_bytes(raw[14:16], "big")
+        end = 16 + int.from_bytes(raw[14:16], "big")
+        family = raw[13] if raw[12] == 0x21 else 0
+        if family == 0x11:
+            return end, (str(IPv4Address(raw[16:20])), str(int.from_bytes(raw[24:26], "big")))
+        if family == 0x21:
+            return end, (str(IPv6Address(raw[16:32])), str(int.from_bytes(raw[48:50], "big")))
+        return end, (None, "") if family == 0x31 else None
     line = PROXY_1.match(raw)
     assert line and line.end() <= 107, raw[:120]
-    return line.end()
+    return line.end(), (str(ip_address(line[1].decode())), line[2].decode()) if line[1] else None

@@ -15,12 +15,13 @@ import random
 import re
 import traceback
 from collections import Counter
+from ipaddress import ip_address
 
 from answers import DEFAULTS, Canned
 from grammar import Grammar
 from harness import Client
-from oracle import read_request, skip_preamble
-from worlds import ANSWERS, READS, Session, World
+from oracle import read_preamble, read_request
+from worlds import ANSWERS, FORWARDED_FIELDS, PEER, READS, Session, World
 
 from fastfork import _core
 
@@ -87,7 +88,7 @@ class Round:
                  seeded.random() < 0.5) for _ in range(4)]
         # XXX the memory connection in stream mode takes no more at once than read_ahead
         most = world.settings["read_ahead"] if world.stream else 1 << 30
-        return Session(world, raw, right and world.roomy, self.grammar.cuts(raw, most), plan)
+        return Session(world, raw, right, self.grammar.cuts(raw, most), plan)
 
     def feed(self, sessions):
         """Every piece of every connection, in some order; then their ends."""
@@ -176,7 +177,10 @@ def check_head(answer, settings):
 def check_requests(session, refusal):
     """The requests that were executed are those in the input, one behind the other."""
     raw, settings = bytes(session.fed), session.world.settings
-    at = skip_preamble(raw) if session.world.preamble != "off" and session.calls else 0
+    at, peer = 0, (PEER, str(session.port))
+    if session.world.preamble != "off" and session.calls:
+        at, named = read_preamble(raw)
+        peer = named or peer
     for call in session.calls:
         assert at >= 0, "a request was executed behind one that does not end"
         request = read_request(raw, at)
@@ -192,20 +196,34 @@ def check_requests(session, refusal):
             assert request.end >= 0 and not call.error
         length = [str(len(request.body))] if request.chunked else request.all("content-length")
         assert environ.get("CONTENT_LENGTH") in (*(length or [None]), *[None] * request.chunked)
-        check_environ(session, request, environ)
+        check_environ(session.world, request, environ, peer)
         at = request.end
     if session.right and session.whole and not refusal and not session.closed_early:
         assert at == len(raw) or (not session.calls and not raw), "a right request was not executed"
 
 
-def check_environ(session, request, environ):
-    """Every field is in the environ, and nothing else is."""
-    dangerous = session.world.settings["header_map"] == "dangerous"
+def check_environ(world, request, environ, peer):
+    """Every field is in the environ, and nothing else is; what proxies say only if they are
+    believed."""
+    dangerous = world.settings["header_map"] == "dangerous"
+    trusted = world.trusts(peer[0])
+    believed = world.settings["forwarded_fields"] if trusted else ()
+    if not any(name in believed for name, _ in request.fields):
+        assert (environ["REMOTE_ADDR"] or None, environ["REMOTE_PORT"]) == peer
+        assert environ["wsgi.url_scheme"] == "http"
+        assert environ["SCRIPT_NAME"] == ""
+        assert environ["SERVER_PORT"] == "80"
+    assert not environ["REMOTE_ADDR"] or ip_address(environ["REMOTE_ADDR"])
+    assert environ["wsgi.url_scheme"] in ("http", "https")
+    assert re.fullmatch(r"(/[^/\0- \x7f][^\0- \x7f]*)?", environ["SCRIPT_NAME"])
+    assert 1 <= int(environ["SERVER_PORT"]) <= 65535
     expected = {}
     for name, value in request.fields:
         key = name.upper().replace("-", "_")
         if key in ("PROXY", "TRANSFER_ENCODING", "HOST", "CONTENT_LENGTH") or (
-                "_" in name and not dangerous):
+                "_" in name and not dangerous) or (
+                name in FORWARDED_FIELDS and name not in believed) or (
+                name.startswith("x-forwarded-") and not trusted):
             continue
         key = key if key == "CONTENT_TYPE" else "HTTP_" + key
         joint = "; " if key == "HTTP_COOKIE" else ", "
@@ -215,7 +233,7 @@ def check_environ(session, request, environ):
             continue
         expected[key] = expected[key] + joint + value if key in expected else value
     if "_" in "".join(name for name, _ in request.fields):
-        assert session.world.settings["header_map"] != "refuse"
+        assert world.settings["header_map"] != "refuse"
         if dangerous:
             return
     found = {k: v for k, v in environ.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+from ipaddress import ip_address, ip_network
 from types import SimpleNamespace
 
 from answers import DEFAULTS
@@ -46,8 +47,6 @@ def settings(seeded):
             FORWARDED_FIELDS, FORWARDED_FIELDS, ("x-forwarded-for",), ("forwarded",)),
         proxy_protocol=of("off", "off", "off", "v1", "v2", "auto"),
     )
-    if "proxy_protocol" not in DEFAULTS:    # XXX until the core has it
-        made.update(forwarded_allow_ips=(), proxy_protocol="off")
     if not roomy:
         made.update(
             max_request_line=of(16, 60, 500, 500),
@@ -218,7 +217,10 @@ class Session:
 
     def __init__(self, world, raw, right, pieces, plan):
         self.world = world
-        self.raw, self.right, self.pieces, self.plan = raw, right, pieces, plan
+        self.raw, self.pieces, self.plan = raw, pieces, plan
+        # A server with small limits, or one that is told contradictions by a proxy, may refuse.
+        self.right = right and world.roomy and not (
+            world.settings["forwarded_allow_ips"] and b"orwarded" in raw)
         self.calls = []
         self.fed = bytearray()
         self.sent = bytearray()
@@ -257,9 +259,7 @@ class World:
     def __init__(self, seeded):
         self.settings, self.roomy = settings(seeded)
         self.stream = self.settings["request_buffering"] == "stream"
-        trusted = any(
-            net in self.settings["forwarded_allow_ips"] for net in ("*", PEER, "203.0.113.0/24"))
-        self.preamble = self.settings["proxy_protocol"] if trusted else "off"
+        self.preamble = self.settings["proxy_protocol"] if self.trusts(PEER) else "off"
         self.application = Application()
         self.log = []
         self.access_log = os.memfd_create("access log")
@@ -268,6 +268,13 @@ class World:
             self.application, [], SimpleNamespace(**self.settings),
             log=lambda level, message, exception=None: self.log.append((level, message, exception)),
             access_log_fd=self.access_log)
+
+    def trusts(self, peer):
+        """Is this address (None: a unix peer) in forwarded_allow_ips?"""
+        nets = self.settings["forwarded_allow_ips"]
+        if "*" in nets or peer is None:
+            return "*" in nets
+        return any(ip_address(peer) in ip_network(net) for net in nets)
 
     def next_port(self):
         self.port += 1
