@@ -12,7 +12,7 @@ import socket
 import threading
 
 import pytest
-from harness import PATIENCE, wait_for
+from harness import PATIENCE, Client, wait_for
 from tools import (
     MIB,
     PATIENT,
@@ -166,6 +166,25 @@ def test_empty_lines_that_drip(attack_on):
         client.send(b"\r\n")
         drip(client, b"\r\n")
         assert is_refused(client, 400, 408)
+
+
+PREAMBLES = {
+    "version 1": (b"PROXY UNKNOWN ", b"a"),
+    "version 2": (b"\r\n\r\n\0\r\nQUIT\n\x20\0\x0f\xf0", b"\0"),
+    "a head behind it": (b"PROXY UNKNOWN\r\nG", b"E"),
+}
+
+
+@pytest.mark.parametrize("begun, drop", PREAMBLES.values(), ids=PREAMBLES)
+def test_preamble_that_drips(attack_on, begun, drop):
+    """What a proxy says first has to come within the head's time as well."""
+    proxy = "127.0.0.2"
+    with attack_on("head", "--proxy-protocol=auto", f"--forwarded-allow-ips={proxy}") as attack:
+        address = attack.server.address
+        with Client(socket.create_connection(address, PATIENCE, (proxy, 0))) as client:
+            client.send(begun)
+            drip(client, drop)
+            assert is_refused(client, 408)
 
 
 def test_crowd_with_half_a_head_is_dismissed(attack_on):
