@@ -61,7 +61,9 @@ def wake(client):
 
 def quiet_for(client, seconds=0.1):
     """Wait a moment, as a slow client does; False if the server said or did something."""
-    return not select.select([client.sock], [], [], seconds)[0]
+    there = select.poll()   # select() knows no descriptors beyond 1023
+    there.register(client.sock, select.POLLIN)
+    return not there.poll(seconds * 1000)
 
 
 def vanish(client):
