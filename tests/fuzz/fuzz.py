@@ -85,7 +85,8 @@ def main():
     parser.add_argument("--seed", type=int, default=int(time.time()) // 86400)
     parser.add_argument("--round", type=int, help="only this one")
     arguments = parser.parse_args()
-    print(f"seed {arguments.seed}, {'' if _core.DEBUG else 'not '}a debug build", flush=True)
+    print(f"seed {arguments.seed}; {'debug' if _core.DEBUG else 'release'} build "
+          f"{os.path.relpath(_core.__file__)}", flush=True)
     progress = mmap.mmap(-1, 8)
     child = os.fork()
     if child == 0:

@@ -15,8 +15,8 @@ ODD_METHODS = ["CONNECT", "TRACE", "get", "FROB", "G", "", "PRI", "M-SEARCH", "Q
 TARGETS = [*["/"] * 4, "/a", "/a?b=c", "/%41%2f%00%ff", "/a//b/../c", "/a!$&'()*+,;=:@-._~",
            "http://x/a?b", "HTTP://x:80", "http://[::1]:8000/?q", "/" + "a" * 70]
 ODD_TARGETS = ["*", "a", "//", "/#f", "/\xc3\xa9", "http://", "http://u@x/", "x:443", "/\0",
-               "/\x7f", "/ a", "https://x:99999/", "/%", "/%zz", "", "/" + "a" * 600, "?",
-               "http:/x"]
+               "/\x7f", "/ a", "https://x/", "https://x:99999/", "/%", "/%zz", "", "/" + "a" * 600,
+               "?", "http:/x"]
 VERSIONS = [*["HTTP/1.1"] * 5, "HTTP/1.0"]
 ODD_VERSIONS = ["HTTP/1.2", "HTTP/2.0", "HTTP/0.9", "http/1.1", "HTTP/1.1 ", "HTTP/11", "ICE/1.0",
                 "", "HTTP/1.1\t", "HTTP/1.01"]
@@ -287,15 +287,15 @@ class Grammar:
             raw[at:at + 1] = bytes([raw[at] ^ 1 << seeded.randrange(8)]) if at < len(raw) else b""
         return bytes(raw)
 
-    def cuts(self, raw, most):
-        """`raw` in pieces, none longer than `most`."""
+    def cuts(self, raw):
+        """`raw` in pieces."""
         seeded = self.seeded
         steps = seeded.choice([[1 << 30], [1 << 30], [1], [1, 2, 3, 10], [1, 100, 1000], [1000]])
         if steps == [1] and len(raw) > 4000:
             steps = [7]
         pieces, at = [], 0
         while at < len(raw):
-            step = min(seeded.choice(steps), most)
+            step = seeded.choice(steps)
             pieces.append(raw[at:at + step])
             at += step
         return pieces

@@ -26,6 +26,7 @@ CASES = {
     "buffered, small": SMALL,
     "streamed": STREAM,
     "streamed, small": [*STREAM, *SMALL],
+    "streamed, few handlers": [*STREAM, "--greenlets=3"],
     "streamed, behind a proxy": [*STREAM, *TRUST],
 }
 
@@ -36,7 +37,7 @@ class Visitor:
     def __init__(self, server, seeded, proxied):
         grammar = Grammar(seeded)
         raw, _ = grammar.input("auto" if proxied else "off")
-        self.pieces = grammar.cuts(raw, 60_000)
+        self.pieces = grammar.cuts(raw)
         self.seeded = seeded
         self.sock = socket.create_connection(
             server.address, 20, source_address=(PROXY, 0) if proxied else None)
