@@ -54,8 +54,9 @@ LENGTHS = ["+{}", "-{}", "0x{:x}", "{} ", "{}, {}", "{}\t0", "{}.0", "{}_", "{}e
            "1844674407370955161{}", "9223372036854775807", "9223372036854775808", "9" * 300]
 CODINGS = ["chunked, gzip", "gzip, chunked", "chunked, chunked", "xchunked", '"chunked"',
            "identity", "chunked;a=b", "\x0bchunked", ",chunked", "chunked,", "", "chun ked", "gzip"]
-SIZES = ["{:x} ", "{:x}\t;a", " {:x}", "+{:x}", "-{:x}", "0x{:x}", "{:x}g", "", "fffffffffffffffff",
-         "8000000000000000", "7fffffffffffffff", "10000000{:07x}", "{:x};a\0", "{:x};a\n", "{:x}\0"]
+SIZES = ["{:x} ", "{:x}\t;a", " {:x}", "+{:x}", "-{:x}", "0x{:x}", "{:x}g", "{:x}g;a", "",
+         "fffffffffffffffff", "8000000000000000", "7fffffffffffffff", "10000000{:07x}",
+         "{:x};a\0", "{:x};a\n", "{:x}\0"]
 TRAILERS = ["X-T: 1", "A:", "Content-Length: 5", "Transfer-Encoding: chunked", "Host: y"]
 ODD_TRAILERS = ["A : b", " a: b", "A", "A: b\0", ": b", "GET / HTTP/1.1", "A: " + "b" * 3000]
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"

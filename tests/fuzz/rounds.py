@@ -65,6 +65,14 @@ class Round:
             answers = 0
             for session in sessions:
                 answers += check(session, self.tally)
+            if not world.stream and self.seeded.random() < 0.3:
+                # However it is cut, the same is executed.
+                raw = bytes(session.fed)
+                other = Session(world, raw, False, [raw], session.plan)
+                other.feed(raw)
+                other.end()
+                answers += check(other, self.tally)
+                assert other.executed == session.executed, other
             session = None
             check_world(world, answers)
         except Exception as error:

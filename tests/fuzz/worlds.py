@@ -235,6 +235,12 @@ class Session:
         self.sent += self.connection.feed(piece)
 
     @property
+    def executed(self):
+        """What the application was asked."""
+        return [(call.environ["REQUEST_METHOD"], call.environ["RAW_URI"], call.read)
+                for call in self.calls]
+
+    @property
     def whole(self):
         """Was all of it sent?"""
         return len(self.fed) == len(self.raw)
