@@ -7,9 +7,10 @@ PYTHON ?= python3
 BIN = .venv/bin
 SOURCES = setup.py pyproject.toml fastfork/__init__.py fastfork/_core.pyx fastfork/_core.pxd \
           $(wildcard fastfork/core/*.pxi)
+FUZZ_SECONDS ?= 600
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 
-.PHONY: serve test test-release test-debug test-newer lint types debug asan bench wheel clean
+.PHONY: serve test test-release test-debug test-newer lint types debug asan fuzz bench wheel clean
 
 serve: .venv/built
 	$(BIN)/fastfork serve fastfork.demo:app -w 4 -b 127.0.0.1:8000
@@ -21,7 +22,7 @@ test-release: .venv/tested
 
 # The same core with its live-object counters: they must be back at zero after every test.
 test-debug: debug
-	FASTFORK_EXPECT_DEBUG=1 PYTHONPATH=build/debug $(BIN)/pytest tests/core tests/wire
+	FASTFORK_EXPECT_DEBUG=1 PYTHONPATH=build/debug $(BIN)/pytest tests/core tests/wire tests/fuzz
 
 # The newest other interpreter that this machine has, if it has one.
 test-newer:
@@ -50,7 +51,11 @@ build/debug/built: .venv/tested $(SOURCES) $(wildcard fastfork/*.py)
 
 # Address and undefined-behaviour sanitizers under the core and wire tests.
 asan: build/asan/built
-	sh tests/sanitized.sh build/asan $(BIN)/pytest tests/core tests/wire
+	sh tests/sanitized.sh build/asan $(BIN)/pytest tests/core tests/wire tests/fuzz
+
+# Mutated requests for ten minutes, under the same sanitizers.
+fuzz: build/asan/built
+	sh tests/sanitized.sh build/asan $(BIN)/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
 
 build/asan/built: .venv/tested $(SOURCES) $(wildcard fastfork/*.py)
 	FASTFORK_DEBUG=1 FASTFORK_ASAN=1 $(BIN)/python setup.py -q build --build-base build/asan/temp --build-lib build/asan

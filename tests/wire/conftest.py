@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from tools import PATIENT, Settled, start
+from tools import PATIENT, Settled, only, start
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,3 +39,19 @@ def begin():
     """`begin(*flags, bind=...)` starts a server that ends with the test."""
     with ExitStack() as stack:
         yield lambda *flags, **options: stack.enter_context(start(*flags, **options))
+
+
+@pytest.fixture(scope="module")
+def servers():
+    """`servers(kind, *flags)` knows only one timeout; each is started when first asked for."""
+    started = {}
+
+    def of(*wanted):
+        if wanted not in started:
+            kind, *flags = wanted
+            started[wanted] = start(*only(kind), *flags)
+        return started[wanted]
+
+    yield of
+    for server in started.values():
+        server.close()

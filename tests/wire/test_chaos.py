@@ -115,6 +115,13 @@ def test_disorder(server, seed):
     live(server, seed)
 
 
+def test_disorder_with_streamed_bodies():
+    """Where handlers read what is still under way, and wait for it beside each other."""
+    with start("--request-buffering=stream", *FLAGS) as server, Settled(server):
+        for seed in (30, 31):
+            live(server, seed)
+
+
 def test_disorder_in_several_workers():
     """The same with workers that share the listener; none of them dies of it."""
     with start(*FLAGS, workers=3) as server:

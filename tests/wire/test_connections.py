@@ -10,7 +10,6 @@ import threading
 import pytest
 from harness import PATIENCE, Client, wait_for
 from tools import (
-    MIB,
     PATIENT,
     Settled,
     content,
@@ -19,7 +18,6 @@ from tools import (
     post,
     slow_client,
     start,
-    status_kib,
     vanish,
     wake,
     worker_of,
@@ -67,26 +65,6 @@ def test_endless_pipeline_of_a_client_that_reads_late(server):
             assert client.read_response().body == expected
         sender.join(PATIENCE)
         assert not sender.is_alive()
-
-
-def test_client_that_only_sends(server):
-    """Requests without end of a client that reads nothing: at some point nobody takes them."""
-    pid = worker_of(server)
-    before = status_kib(pid, "VmRSS")
-    request = get("/whole?n=30000", "X-Padding: " + "x" * 2000) * 20
-    client = slow_client(server)
-    client.sock.setblocking(False)
-    sent, idle = 0, 0
-    while idle < 5:
-        try:
-            sent += client.sock.send(request[sent % len(request):])
-            idle = 0
-        except BlockingIOError:
-            idle += 1
-        assert sent < 40 * MIB
-        assert server.get("/").body == b"hello"  # it has had its turn
-    assert status_kib(pid, "VmRSS") - before < 8 * 1024
-    client.close()
 
 
 def test_answer_survives_what_comes_after_the_last_request(server):
@@ -158,18 +136,6 @@ def test_bad_input_is_refused_at_once_and_not_at_a_timeout(server, raw, statuses
         assert client.at_eof()
 
 
-TLS_HELLO = bytes.fromhex(
-    "16030100a5010000a10303000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20e0e1"
-    "e2e3e4e5e6e7e8e9eaebecedeeeff0f1f2f3f4f5f6f7f8f9fafbfcfdfeff0008130213031301") + bytes(100)
-
-
-def test_tls_hello_on_the_plain_port(server):
-    with server.connect() as client:
-        client.send(TLS_HELLO)
-        assert client.read_response().status == 400
-        assert client.at_eof()
-
-
 def test_errors_leave_the_worker_alive(server):
     before = server.get("/pid").body
     for path in ("/fails", "/leaves", "/breaks", "/nowhere") * 5:
@@ -235,49 +201,6 @@ def test_several_binds(begin, tmp_path):
 
 
 # -- crowds ---------------------------------------------------------------------------------
-
-def test_a_thousand_idle_connections_beside_live_ones(server):
-    """Trap: 1,000 idle connections that keep everyone else out."""
-    idle = [server.connect() for _ in range(1000)]
-    for client in idle[::2]:
-        client.send(get("/"))
-    for client in idle[::2]:
-        assert client.read_response().body == b"hello"
-    for _ in range(20):
-        assert server.get("/").body == b"hello"
-    assert idle[0].get("/").body == b"hello"
-    assert idle[1].get("/").body == b"hello"
-    assert idle[-1].get("/").body == b"hello"
-    for client in idle:
-        client.close()
-
-
-def test_hundreds_of_half_sent_requests_beside_live_ones(server):
-    """Trap: 100 half-open connections that keep everyone else out."""
-    halves = [b"G", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nA: ",
-              b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nabc",
-              b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\na"]
-    clients = [server.connect() for _ in range(300)]
-    for number, client in enumerate(clients):
-        client.send(halves[number % len(halves)])
-    for _ in range(20):
-        assert server.get("/").body == b"hello"
-    clients[0].send(get("/")[1:])
-    assert clients[0].read_response().body == b"hello"
-    for client in clients:
-        client.close()
-
-
-def test_clients_that_connect_and_reset(server):
-    for number in range(2000):
-        client = server.connect()
-        if number % 3 == 1:
-            client.send(get("/"))
-        elif number % 3 == 2:
-            client.send(b"GET / HT")
-        vanish(client)
-    assert server.get("/").body == b"hello"
-
 
 def test_more_connections_than_allowed(begin):
     """Those beyond --max-connections wait in the backlog until one leaves."""

@@ -85,33 +85,6 @@ def test_pipelined_large_answers_to_a_slow_reader(server):
     slow.close()
 
 
-def test_memory_is_bounded_under_a_slow_reader_of_50_mib(server):
-    """Trap of WSGI servers: responses buffered without limit."""
-    pid = worker_of(server)
-    before = status_kib(pid, "VmRSS")
-    slow = slow_client(server)
-    slow.send(get(target("streamed", 50 * MIB)))
-    slow.read_head()
-    assert server.get("/").body == b"hello"
-    assert status_kib(pid, "VmRSS") - before < 8 * 1024
-    wait_for(lambda: "closed /streamed" in server.stderr)
-    assert status_kib(pid, "VmHWM") - before < 16 * 1024
-    slow.close()
-
-
-def test_many_slow_readers(server):
-    """Their spool files do not mix."""
-    sizes = [1_000_000 + n * 77_777 for n in range(15)]
-    readers = [slow_client(server) for _ in sizes]
-    for reader, size in zip(readers, sizes, strict=True):
-        reader.send(get(target("sized", size)))
-    assert server.get("/").body == b"hello"
-    for reader, size in zip(readers, sizes, strict=True):
-        wake(reader)
-        assert reader.read_response().body == content(size)
-        reader.close()
-
-
 def test_chunks_leave_while_the_handler_goes_on(server, tmp_path):
     """PEP 3333, Buffering and Streaming: a block is not held back."""
     fifo = tmp_path / "fifo"

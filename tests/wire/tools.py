@@ -16,11 +16,18 @@ MIB = 1024 * 1024
 NEVER = "1h"  # a timeout that no test waits for: what happens, happens for another reason
 PATIENT = [f"--{kind}-timeout={NEVER}" for kind in ("head", "body", "write", "linger")]
 PATIENT += [f"--keep-alive={NEVER}"]
+SHORT = "300ms"
 
 
 def start(*flags, **options):
     """A server of the wire tests' application, with one worker unless told otherwise."""
     return Server("apps_wire:app", *flags, cwd=HERE, **options)
+
+
+def only(kind):
+    """Flags of a server that knows only one timeout."""
+    flag = {"keep": "--keep-alive="}.get(kind, f"--{kind}-timeout=")
+    return [f for f in PATIENT if not f.startswith(flag)] + [flag + SHORT]
 
 
 def content(size):
@@ -54,13 +61,28 @@ def wake(client):
 
 def quiet_for(client, seconds=0.1):
     """Wait a moment, as a slow client does; False if the server said or did something."""
-    return not select.select([client.sock], [], [], seconds)[0]
+    there = select.poll()   # select() knows no descriptors beyond 1023
+    there.register(client.sock, select.POLLIN)
+    return not there.poll(seconds * 1000)
 
 
 def vanish(client):
     """Close with a reset."""
     client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
+
+
+def client_is_open(server, client):
+    """True while the server holds a connection to this client, to be seen in /proc/net/tcp."""
+    port = client.sock.getsockname()[1]
+    remote = f"0100007F:{port:04X}"
+    local = f"0100007F:{server.port:04X}"
+    with open("/proc/net/tcp") as table:
+        for line in table:
+            words = line.split()
+            if words[1] == local and words[2] == remote:
+                return words[9] != "0"  # the inode is 0 once the process has closed it
+    return False
 
 
 def worker_of(server):
