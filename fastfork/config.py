@@ -260,7 +260,7 @@ class Settings:
 
     greenlets: int | Literal["auto"] = setting(
         AUTO_COUNT, AUTO, "handlers of one worker that may be in progress at once, taking turns "
-        "where they wait for their client; auto: 1, with streamed bodies 100 (1 there lets one slow "
+        "where they wait for their client; auto: 1, with streamed bodies 100 (where 1 lets a slow "
         "client hold the worker)",
         metavar="N", low=1, high=65535)  # fmt: skip
 

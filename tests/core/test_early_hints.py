@@ -379,14 +379,24 @@ def test_it_leaves_nothing_for_the_collector(balance):
         gc.enable()
 
 
-def test_the_template_of_the_environ_has_none(wire, recorder):
-    """Each request has its own; none is left in what the next environ is copied from."""
-    connection = wire(recorder)
-    connection.ask(request() + request())
-    first, second = (e["wsgi.early_hints"] for e in recorder.environs)
-    assert callable(first)
+def test_each_request_has_its_own(wire):
+    kept = []
+
+    def app(environ, start_response):
+        kept.append(environ["wsgi.early_hints"])
+        start_response("200 OK", [])
+        return [b""]
+
+    wire(app).ask(request() + request())
+    first, second = kept
     assert first is not second
-    recorder.environs.clear()
+    kept.clear()
+
+
+def test_a_kept_environ_does_not_keep_the_exchange(wire, recorder):
+    wire(recorder).ask(request())
+    with pytest.raises(RuntimeError, match="over"):
+        recorder.environ["wsgi.early_hints"]([])
 
 
 # -- while the body is still coming (request_buffering = "stream") ------------------------------

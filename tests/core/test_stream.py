@@ -229,7 +229,7 @@ def test_body_that_came_but_was_not_read_is_skipped(stream):
 
     wire = stream(app)
     wire.feed(request("POST", "/first", "Content-Length: 9"))
-    first, second = answers(wire.feed(b"GET /bad " + request("GET", "/second")))
+    first, _ = answers(wire.feed(b"GET /bad " + request("GET", "/second")))
     assert first.header("connection") is None
     assert calls == ["/first", "/second"]
     assert wire.usable

@@ -11,7 +11,17 @@ from signal import SIGTERM
 import pytest
 from harness import wait_for
 from tools import (
-    MIB, Settled, content, get, post, quiet_for, slow_client, status_kib, vanish, wake, worker_of,
+    MIB,
+    Settled,
+    content,
+    get,
+    post,
+    quiet_for,
+    slow_client,
+    status_kib,
+    vanish,
+    wake,
+    worker_of,
 )  # fmt: skip
 
 FLAGS = ["--request-buffering=stream", "--body-min-rate=0"]
