@@ -6,7 +6,7 @@ import struct
 
 from corpus import INVALID, MIXED, UPGRADES, VALID
 
-SEEDS = [raw for raw, *_ in (*VALID.values(), *INVALID.values())]
+SEEDS = [case.raw for case in (*VALID.values(), *INVALID.values())]
 SEEDS += [b"".join(MIXED)]
 
 METHODS = [*["GET"] * 4, *["POST"] * 4, "HEAD", "PUT", "OPTIONS", "DELETE", "PATCH", "PROPFIND"]
