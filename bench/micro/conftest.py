@@ -21,9 +21,11 @@ def logged():
 
 @pytest.fixture
 def feed(logged):
-    """`feed(app)` makes a worker with a connection in memory; returns its bytes-in, bytes-out."""
-    def make(app):
-        worker = Worker(app, [], Settings(), log=lambda *entry: logged.append(entry))
+    """`feed(app, **settings)` makes a worker with a connection in memory; returns its bytes-in,
+    bytes-out."""
+    def make(app, **settings):
+        settings = Settings(keep_alive_requests=1 << 31, **settings)    # more than rounds are run
+        worker = Worker(app, [], settings, log=lambda *entry: logged.append(entry))
         return worker.connect().feed
 
     return make
