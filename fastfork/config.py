@@ -270,7 +270,7 @@ class Settings:
     body_timeout: float = _time(30.0, "how long a request body may pause (408)")
     body_min_rate: int = _size(
         500, "bytes per second that a request body must bring on average, judged when it has been "
-        "coming for --body-timeout (408); 0: any pace", 0, 1 << 40)  # fmt: skip
+        "coming for --body-timeout (408); 0: any pace", 0, 1 << 30)  # fmt: skip
     write_timeout: float = _time(60.0, "how long a client may take nothing of its response")
     linger_timeout: float = _time(2.0, "how long the last bytes of a closed client are read")
 

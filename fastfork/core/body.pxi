@@ -183,6 +183,11 @@ cdef bint body_too_slow(Worker w, Body b) noexcept:
             and b.received * 1000 < w.body_min_rate * b.waited)
 
 
+cdef int body_slow_refuse(Worker w) except -1:
+    w.head.reason = f"the body comes more slowly than {w.body_min_rate} bytes/s (body_min_rate)"
+    return 408
+
+
 cdef int body_refuse(Worker w, str reason) except -1:
     w.head.reason = reason
     return 400

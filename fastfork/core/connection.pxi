@@ -279,77 +279,30 @@ cdef int conn_received(Worker w, conn_t* c, const char* data, size_t n) except -
     return conn_advance(w, c, data, n)
 
 
+cdef enum:                      # what a step of conn_advance leaves to do
+    STEP_WAIT = 0               # nothing: more bytes are needed, or the connection ends
+    STEP_AGAIN = 1              # the next step
+    STEP_SERVE = 2              # the handler's turn
+
+
 cdef int conn_advance(Worker w, conn_t* c, const char* data, size_t n) except -1:
     """Serve every request that is complete in `data` until more bytes are needed, no handler
     is free, the client does not keep up, or the connection ends."""
-    cdef size_t used
-    cdef int status, served = 0
-    cdef Exchange ex
+    cdef int step, served = 0
     while True:
-        used = 0
-        if c.state != CONN_BODY:
-            if n == 0:
-                return conn_rest(w, c)
-            if served >= TURN or (served and overdue(w)):
-                ready_append(w, c)      # others have their turn before the rest of these
-                return 0
-            if c.preamble:
-                status = preamble_take(w, c, data, n, &used)
-            else:
-                status = head_take(w, c, data, n, &used)
-            data += used
-            n -= used
-            if c.preamble and status == HEAD_READY:
-                c.preamble = False
-                if n == 0:
-                    return conn_anew(w, c)
-                continue
-            if status == HEAD_PARTIAL:
-                if n == 0:
-                    return conn_idle(w, c, served)
-                conn_keep_pending(c, data, n)
-                if c.state != CONN_HEAD:
-                    c.state = CONN_HEAD
-                    queue_move(w, c, QUEUE_HEAD)    # once: a dripping client wins no time
-                return conn_interest(w, c, EPOLLIN)
-            if status:
-                conn_keep_pending(c, data, n)
-                exchange_refused(w, c, not c.preamble)
-                return conn_refuse(w, c, status, w.head.reason)
-            ex = exchange_new(w, c)
-            if w.head.chunked or w.head.length > 0:
-                status = body_begin(w, ex, n)
-                if status:
-                    conn_keep_pending(c, data, n)
-                    return conn_refuse(w, c, status, w.head.reason)
-                c.state = CONN_BODY
-                queue_move(w, c, QUEUE_BODY)
-                if w.head.expect and n == 0:
-                    if ex.body.stream:
-                        ex.expects = True
-                    else:
-                        send_continue(w, c)
-                continue
+        if c.state == CONN_BODY:
+            step = conn_take_body(w, c, &data, &n)
+        elif n == 0:
+            return conn_rest(w, c)
+        elif served >= TURN or (served and overdue(w)):
+            ready_append(w, c)          # others have their turn before the rest of these
+            return 0
         else:
-            ex = <Exchange>c.exchange
-            status = body_take(w, ex, data, n, &used)
-            data += used
-            n -= used
-            if status == BODY_MORE and not ex.body.stream:
-                if used:
-                    queue_move(w, c, QUEUE_BODY)
-                    ex.body.waited = w.now - ex.body.since
-                    if body_too_slow(w, ex.body):
-                        return conn_refuse(w, c, 408, "the body comes too slowly (body_min_rate)")
-                conn_keep_pending(c, data, n)
-                return conn_interest(w, c, EPOLLIN)
-            if status > BODY_MORE:
-                conn_keep_pending(c, data, n)
-                return conn_refuse(w, c, status, w.head.reason)
-            if status == BODY_MORE:
-                stream_begin(ex)        # the handler reads what is still to come
-            else:
-                body_finish(w, ex)
+            step = conn_take_head(w, c, &data, &n, served)
+        if step == STEP_WAIT:
+            return 0
+        if step == STEP_AGAIN:
+            continue
         # The request is complete, or its handler reads the rest.  What follows must leave the
         # worker's buffer now: the handler may hand the loop on, and others receive into it.
         if n or c.pending is not NULL:
@@ -362,6 +315,78 @@ cdef int conn_advance(Worker w, conn_t* c, const char* data, size_t n) except -1
         served += 1
         data = c.pending + c.pending_start
         n = c.pending_end - c.pending_start
+
+
+cdef int conn_take_head(Worker w, conn_t* c, const char** data, size_t* n, int served) except -1:
+    """Take a head, or the preamble before the first, from the `n` bytes at `data`."""
+    cdef size_t used = 0
+    cdef int status
+    cdef Exchange ex
+    if c.preamble:
+        status = preamble_take(w, c, data[0], n[0], &used)
+    else:
+        status = head_take(w, c, data[0], n[0], &used)
+    data[0] += used
+    n[0] -= used
+    if status == HEAD_PARTIAL:
+        if n[0] == 0:
+            conn_idle(w, c, served)
+            return STEP_WAIT
+        conn_keep_pending(c, data[0], n[0])
+        if c.state != CONN_HEAD:
+            c.state = CONN_HEAD
+            queue_move(w, c, QUEUE_HEAD)        # once: a dripping client wins no time
+        conn_interest(w, c, EPOLLIN)
+        return STEP_WAIT
+    if status:
+        conn_keep_pending(c, data[0], n[0])
+        exchange_refused(w, c, not c.preamble)
+        conn_refuse(w, c, status, w.head.reason)
+        return STEP_WAIT
+    if c.preamble:
+        c.preamble = False
+        if n[0]:
+            return STEP_AGAIN
+        conn_anew(w, c)
+        return STEP_WAIT
+    ex = exchange_new(w, c)
+    if not w.head.chunked and w.head.length <= 0:
+        return STEP_SERVE
+    body_begin(w, ex, n[0])
+    c.state = CONN_BODY
+    queue_move(w, c, QUEUE_BODY)
+    if w.head.expect and n[0] == 0:
+        if ex.body.stream:
+            ex.expects = True
+        else:
+            send_continue(w, c)
+    return STEP_AGAIN
+
+
+cdef int conn_take_body(Worker w, conn_t* c, const char** data, size_t* n) except -1:
+    """Take of the body what there is of it in the `n` bytes at `data`."""
+    cdef Exchange ex = <Exchange>c.exchange
+    cdef size_t used = 0
+    cdef int status = body_take(w, ex, data[0], n[0], &used)
+    data[0] += used
+    n[0] -= used
+    if status == BODY_DONE:
+        body_finish(w, ex)
+        return STEP_SERVE
+    if status == BODY_MORE and ex.body.stream:
+        stream_begin(ex)                # the handler reads what is still to come
+        return STEP_SERVE
+    if status == BODY_MORE and used:
+        queue_move(w, c, QUEUE_BODY)
+        ex.body.waited = w.now - ex.body.since
+        if body_too_slow(w, ex.body):
+            status = body_slow_refuse(w)
+    conn_keep_pending(c, data[0], n[0])
+    if status == BODY_MORE:
+        conn_interest(w, c, EPOLLIN)
+    else:
+        conn_refuse(w, c, status, w.head.reason)
+    return STEP_WAIT
 
 
 cdef bint conn_serve(Worker w, conn_t* c) except -1:

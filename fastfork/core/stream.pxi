@@ -40,10 +40,10 @@ cdef int stream_take(Worker w, Exchange ex, const char* data, size_t n) except -
     conn_keep_pending(ex.conn, data + used, n - used)
     if status == BODY_DONE:
         b.complete = True
-    elif status != BODY_MORE:
+    elif status == BODY_MORE and body_too_slow(w, b):
+        status = body_slow_refuse(w)
+    if status > BODY_MORE:
         return stream_broken(w, ex, status, w.head.reason)
-    elif body_too_slow(w, b):
-        return stream_broken(w, ex, 408, "the body comes too slowly (body_min_rate)")
     return unpark(w, ex)
 
 

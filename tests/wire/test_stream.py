@@ -152,7 +152,7 @@ def test_body_that_comes_too_slowly(begin):
             sent += 1
         assert client.read_response().status == 408
         assert client.at_eof()
-    server.wait_stderr("raised BodyError: the body comes too slowly")
+    server.wait_stderr("raised BodyError: the body comes more slowly")
 
 
 def test_client_vanishes(server):
