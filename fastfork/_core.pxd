@@ -185,7 +185,7 @@ cdef class Body:                    # a request body on its way in
     cdef int64_t waited             # ms that it has been waited for
     cdef uint32_t line              # bytes of the present chunk-size line or of the trailers
     cdef int64_t extensions         # bytes of all chunk-size lines beyond what a size needs
-    cdef bint blank                 # blanks after a chunk size: only an extension may follow
+    cdef uint32_t trailers          # fields of them
     cdef bytes exact                # the whole body when its length was known and small
     cdef char* data                 # otherwise: what is in memory ...
     cdef size_t size

@@ -96,7 +96,7 @@ def _read_arguments(text: str) -> tuple[str, ...]:
 
 
 def _read_field_value(text: str) -> str:
-    if not re.fullmatch(r"[!-~](?:[ -~]*[!-~])?", text):
+    if not re.fullmatch(r"[!-~](?:[ -~]{,198}[!-~])?", text):
         raise ValueError(text)
     return text
 
@@ -133,7 +133,8 @@ AUTO_COUNT = Kind(_read_auto_count, str, '"auto" or a whole number')
 DURATION = Kind(read_duration, show_duration, "a duration such as 90s, 5m, 250ms or 2.5 (seconds)")
 SIZE = Kind(read_size, show_size, "a size such as 64KiB, 1MiB, 10k or 512 (bytes)")
 TEXT = Kind(_read_text, str, "some text")
-FIELD_VALUE = Kind(_read_field_value, str, "printable ASCII without blanks around it")
+FIELD_VALUE = Kind(
+    _read_field_value, str, "at most 200 printable ASCII characters without blanks around them")
 PEERS = Kind(
     _read_peers, ",".join, "a comma-separated list of addresses and networks (no bits set behind "
     "the prefix), unix, or *, such as 127.0.0.1,10.0.0.0/8,unix")  # fmt: skip

@@ -8,16 +8,24 @@ cdef enum:
 cdef enum:                      # Body.state of the chunked decoder (RFC 9112, 7.1)
     CHUNK_SIZE = 0              # at the first digit
     CHUNK_DIGITS = 1
-    CHUNK_EXTENSION = 2
-    CHUNK_SIZE_LF = 3
-    CHUNK_DATA = 4
-    CHUNK_DATA_CR = 5
-    CHUNK_DATA_LF = 6
-    CHUNK_TRAILER = 7           # at the start of a trailer field, or of the empty line
-    CHUNK_TRAILER_NAME = 8
-    CHUNK_TRAILER_VALUE = 9
-    CHUNK_TRAILER_LF = 10
-    CHUNK_END_LF = 11
+    CHUNK_EXT_BLANK = 2         # blanks: only an extension may follow
+    CHUNK_EXT_BEGIN = 3         # behind its semicolon
+    CHUNK_EXT_NAME = 4
+    CHUNK_EXT_NAMED = 5         # blanks behind its name
+    CHUNK_EXT_EQUALS = 6        # behind its equals sign
+    CHUNK_EXT_VALUE = 7
+    CHUNK_EXT_QUOTED = 8
+    CHUNK_EXT_ESCAPED = 9
+    CHUNK_EXT_END = 10          # behind a quoted value
+    CHUNK_SIZE_LF = 11
+    CHUNK_DATA = 12
+    CHUNK_DATA_CR = 13
+    CHUNK_DATA_LF = 14
+    CHUNK_TRAILER = 15          # at the start of a trailer field, or of the empty line
+    CHUNK_TRAILER_NAME = 16
+    CHUNK_TRAILER_VALUE = 17
+    CHUNK_TRAILER_LF = 18
+    CHUNK_END_LF = 19
 
 cdef enum:
     CHUNK_SIZE_LONGEST = 16     # digits; what a chunk-size line has beyond it counts as extension
@@ -82,7 +90,7 @@ cdef int chunks_take(Worker w, Body b, const char* data, size_t n, size_t* used)
             continue
         ch = data[i]
         i += 1
-        if b.state <= CHUNK_EXTENSION:
+        if b.state <= CHUNK_EXT_END:
             b.line += 1
             if b.line > CHUNK_SIZE_LONGEST and ch != c'\r':
                 # RFC 9112, 7.1.1: a server ought to limit them all together.
@@ -101,22 +109,16 @@ cdef int chunks_take(Worker w, Body b, const char* data, size_t n, size_t* used)
                 return body_refuse(w, "a chunk does not begin with its size")
             elif ch == c'\r':
                 b.state = CHUNK_SIZE_LF
-            elif ch == c';' or ch == c' ' or ch == c'\t':
-                # BWS before an extension only: blanks alone are what smugglers use.
-                b.state = CHUNK_EXTENSION
-                b.blank = ch != c';'
+            elif ch == c';':
+                b.state = CHUNK_EXT_BEGIN
+            elif ch == c' ' or ch == c'\t':
+                b.state = CHUNK_EXT_BLANK
             else:
                 return body_refuse(w, "a chunk size is not hexadecimal")
-        elif b.state == CHUNK_EXTENSION:
-            if b.blank:
-                if ch == c';':
-                    b.blank = False
-                elif ch != c' ' and ch != c'\t':
-                    return body_refuse(w, "a blank after a chunk size")
-            elif ch == c'\r':
-                b.state = CHUNK_SIZE_LF
-            elif (<unsigned char>ch < 32 and ch != c'\t') or ch == 127:
-                return body_refuse(w, "a control character in a chunk extension")
+        elif b.state <= CHUNK_EXT_END:
+            b.state = extension_next(b.state, ch)
+            if b.state < 0:
+                return body_refuse(w, "a malformed chunk extension")
         elif b.state == CHUNK_SIZE_LF:
             if ch != c'\n':
                 return body_refuse(w, "a chunk-size line does not end in CR LF")
@@ -149,6 +151,38 @@ cdef int chunks_take(Worker w, Body b, const char* data, size_t n, size_t* used)
     return BODY_MORE
 
 
+cdef int extension_next(int state, char ch) noexcept:
+    """RFC 9112, 7.1.1: *( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] ).  The state
+    behind `ch`, -1 if it has no place there.  What a parser that knows quoted strings would read
+    as their inside must not be a line's end for this one."""
+    cdef bint blank = ch == c' ' or ch == c'\t'
+    if state == CHUNK_EXT_QUOTED:
+        if ch == c'"':
+            return CHUNK_EXT_END
+        if ch == c'\\':
+            return CHUNK_EXT_ESCAPED
+        return CHUNK_EXT_QUOTED if is_text(ch) else -1
+    if state == CHUNK_EXT_ESCAPED:
+        return CHUNK_EXT_QUOTED if is_text(ch) else -1
+    if token_char(ch):
+        if state == CHUNK_EXT_BEGIN or state == CHUNK_EXT_NAME:
+            return CHUNK_EXT_NAME
+        if state == CHUNK_EXT_EQUALS or state == CHUNK_EXT_VALUE:
+            return CHUNK_EXT_VALUE
+        return -1
+    if state == CHUNK_EXT_BEGIN:
+        return CHUNK_EXT_BEGIN if blank else -1
+    if state == CHUNK_EXT_EQUALS:
+        return CHUNK_EXT_EQUALS if blank else CHUNK_EXT_QUOTED if ch == c'"' else -1
+    if ch == c';':
+        return CHUNK_EXT_BEGIN
+    if ch == c'\r' and state != CHUNK_EXT_BLANK and state != CHUNK_EXT_NAMED:
+        return CHUNK_SIZE_LF
+    if state == CHUNK_EXT_NAME or state == CHUNK_EXT_NAMED:
+        return CHUNK_EXT_NAMED if blank else CHUNK_EXT_EQUALS if ch == c'=' else -1
+    return CHUNK_EXT_BLANK if blank else -1
+
+
 cdef int trailer_take(Worker w, Body b, char ch) except -1:
     if b.state == CHUNK_END_LF:
         return BODY_DONE if ch == c'\n' else body_refuse(w, "the last line does not end in CR LF")
@@ -156,6 +190,10 @@ cdef int trailer_take(Worker w, Body b, char ch) except -1:
         if ch == c'\r':
             b.state = CHUNK_END_LF
         elif token_char(ch):
+            b.trailers += 1
+            if b.trailers > w.head.max_fields:
+                w.head.reason = f"more than {w.head.max_fields} trailer fields (max_fields)"
+                return 431
             b.state = CHUNK_TRAILER_NAME
         else:
             return body_refuse(w, "a trailer field does not begin with a name")
@@ -167,7 +205,7 @@ cdef int trailer_take(Worker w, Body b, char ch) except -1:
     elif b.state == CHUNK_TRAILER_VALUE:
         if ch == c'\r':
             b.state = CHUNK_TRAILER_LF
-        elif (<unsigned char>ch < 32 and ch != c'\t') or ch == 127:
+        elif not is_text(ch):
             return body_refuse(w, "a control character in a trailer field")
     elif ch == c'\n':
         b.state = CHUNK_TRAILER

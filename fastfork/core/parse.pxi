@@ -258,9 +258,10 @@ cdef class Head:
         elif kind == FIELD_EXPECT:
             if repeated:
                 text = <str>self.environ[f.key] + ", " + text
-            if {e.strip(" \t") for e in text.lower().split(",")} == {"100-continue"}:
+            expected = {e.strip(" \t") for e in text.lower().split(",")} - {""}
+            if expected == {"100-continue"}:
                 self.expect = self.minor == 1       # RFC 9110, 10.1.1: ignored in HTTP/1.0
-            else:
+            elif expected:
                 self.refuse(417, "an expectation other than 100-continue")
         return text
 
@@ -306,6 +307,9 @@ cdef class Head:
         self.coded = True
         if codings == ["chunked"]:
             self.chunked = True
+        elif "" in codings:
+            # To be ignored (RFC 9110, 5.6.1.2), but here only smugglers have a use for it.
+            self.refuse(400, "an empty element in Transfer-Encoding")
         elif codings[len(codings) - 1] != "chunked" or codings.count("chunked") > 1:
             self.refuse(400, "chunked is not the last transfer coding")
         else:
@@ -479,6 +483,8 @@ cdef inline str method_name(const char* p, Py_ssize_t n):
             return "GET"
         if memcmp(p, b"PUT", 3) == 0:
             return "PUT"
+        if memcmp(p, b"PRI", 3) == 0:
+            return "PRI"
     elif n == 4:
         if memcmp(p, b"POST", 4) == 0:
             return "POST"
@@ -499,8 +505,9 @@ cdef int head_read(Worker w, conn_t* c, Head h, const char* p, size_t length) ex
     cdef int status = head_line(w, h, p, length, &target, &target_end)
     if status != HEAD_PARTIAL:
         return status
-    if h.method is "CONNECT":
-        h.reason = "CONNECT: this is not a proxy"
+    if h.method is "CONNECT" or h.method is "PRI":
+        h.reason = ("CONNECT: this is not a proxy" if h.method is "CONNECT"
+                    else "PRI: this is not a server of HTTP/2")
         return 501
     h.serial += 1
     h.status = 0
@@ -531,8 +538,7 @@ cdef int head_read(Worker w, conn_t* c, Head h, const char* p, size_t length) ex
         if isinstance(e, httptools.HttpParserCallbackError):
             raise                       # a defect of ours, not the client's
         h.reason = str(e) or type(e).__name__
-        if (isinstance(e, httptools.HttpParserInvalidMethodError) or "nvalid method" in h.reason
-                or h.method == "PRI"):  # which llhttp wants to see in a preface of HTTP/2 only
+        if isinstance(e, httptools.HttpParserInvalidMethodError) or "nvalid method" in h.reason:
             h.reason = f"the method {h.method} is not known"
             return 501
         return 400

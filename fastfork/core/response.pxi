@@ -394,7 +394,7 @@ cdef int head_begin(Worker w, Exchange ex, int64_t length) except -1:
         ex.keep_alive = False
     if w.draining or ex.app_close or (ex.body is not None and not ex.body.complete):
         ex.keep_alive = False
-    head_room(ex, 256)
+    head_room(ex, 256 + PyBytes_GET_SIZE(w.server_field))
     if not ex.has_server:
         head_put(ex, PyBytes_AS_STRING(w.server_field), PyBytes_GET_SIZE(w.server_field))
     if not ex.has_date:

@@ -28,13 +28,16 @@ cdef bint is_token(const char* p, Py_ssize_t n) noexcept nogil:
     return n > 0
 
 
+cdef inline bint is_text(char ch) noexcept:
+    """RFC 9110, 5.5: what a value may have: blanks, printable characters, obs-text."""
+    return <unsigned char>ch >= 32 and ch != 127 or ch == c'\t'
+
+
 cdef inline bint has_control(const char* p, Py_ssize_t n) noexcept:
     """RFC 9110, 5.5: CR, LF and NUL could split the response; the other controls are invalid."""
     cdef Py_ssize_t i
-    cdef unsigned char ch
     for i in range(n):
-        ch = p[i]
-        if ch < 32 and ch != c'\t' or ch == 127:
+        if not is_text(p[i]):
             return True
     return False
 
