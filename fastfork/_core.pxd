@@ -85,7 +85,8 @@ cdef struct conn_t:
     uint32_t pending_start
     uint32_t pending_end
     uint32_t pending_size
-    int unsent                      # in the socket's buffer when the wait for the client began
+    int unsent                      # in the socket's buffer when it was last looked at
+    int looks                       # without change since the client took something
     uint32_t empty_lines            # before the next request
     uint32_t requests               # of its requests so far
     uint32_t scanned                # bytes of a partial head already searched for its end ...
@@ -194,6 +195,7 @@ cdef class Body:                    # a request body on its way in
     # handed over as it comes (stream.pxi): what is in memory and was not read yet is ...
     cdef bint stream
     cdef size_t start, end          # ... between these
+    cdef int direct                 # receives without the loop's having had its turn
     cdef bint complete
     cdef int status                 # not 0: it never will be complete; to be answered with this
     cdef object reason
@@ -219,8 +221,8 @@ cdef class Exchange:
     cdef object start_response_     # the bound methods, made once: the pool keeps them
     cdef object write_
     cdef object early_hints_
-    cdef str method                 # for the access log (None: the head never was complete)
-    cdef str target
+    cdef str method                 # for the access log (None: a request that was refused ...
+    cdef str target                 # ... and this is its whole line)
     cdef object referer, agent
     cdef object remote              # the client that a trusted proxy named (None: the peer)
     cdef int minor
@@ -298,6 +300,7 @@ cdef class Worker:
     cdef object __weakref__
     cdef int64_t drain_until        # ms: what is not finished by then is cut off (0: no drain)
     cdef int64_t new_until          # ms: then connections without a request are closed too
+    cdef bint cut_told              # that the time to drain is over
     cdef bint wound_down            # resting connections have had their last call
     cdef object context             # contextvars of a request (see app.pxi)
     cdef object base_context

@@ -110,6 +110,8 @@ def _read_list(text: str) -> tuple[str, ...]:
 
 def _read_peers(text: str) -> tuple[str, ...]:
     peers = _read_list(text) if text else ()
+    if "%" in text:  # a zone: peers are told apart by their addresses alone
+        raise ValueError(text)
     return tuple(
         peer if peer in ("*", "unix") else str(ipaddress.ip_network(peer)) for peer in peers
     )
@@ -295,8 +297,8 @@ class Settings:
     output_spool: int = _size(
         1 << 30, "response waiting in a temporary file, beyond it the handler waits", 0, 1 << 50)
     max_spool: int = _size(
-        8 << 30, "all temporary files of a worker; beyond it bodies are refused (503) and handlers "
-        "wait", 0, 1 << 50)  # fmt: skip
+        8 << 30, "all temporary files of a worker; beyond it bodies are refused (503) and responses "
+        "broken off", 0, 1 << 50)  # fmt: skip
 
     # requests and responses
     request_buffering: str = setting(
@@ -327,7 +329,8 @@ class Settings:
 
     # logs
     access_log: str | None = setting(
-        TEXT, None, "file for the access log, - for standard output (default: none)",
+        TEXT, None, "file for the access log, written once a second, - for standard output "
+        "(default: none)",
         metavar="FILE")  # fmt: skip
     access_log_format: str = setting(
         TEXT, "combined", "format of the access log", choices=("common", "combined"))

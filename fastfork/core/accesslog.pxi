@@ -59,6 +59,7 @@ cdef char* log_put_text(char* out, object text) noexcept:
 cdef int log_request(Worker w, conn_t* c, Exchange ex) except -1:
     cdef char* out
     cdef char number[48]
+    cdef int status
     if w.log_data is NULL:
         w.log_data = buffer_new(LOG_FULL + log_room(w))
     if w.log_length > LOG_FULL:
@@ -79,15 +80,17 @@ cdef int log_request(Worker w, conn_t* c, Exchange ex) except -1:
     out = log_put(out, w.log_stamp, w.log_stamp_length)
     out = log_put(out, ' "', 2)
     if ex.method is None:
-        out = log_put(out, "-", 1)      # the request line never was understood
+        out = log_put_text(out, ex.target)      # refused: the line as it came
     else:
         out = log_put_text(out, ex.method)
         out = log_put(out, " ", 1)
         out = log_put_text(out, ex.target)
         out = log_put(out, " HTTP/1.1" if ex.minor else " HTTP/1.0", 9)
-    # 499, as nginx has it: the client was gone before the response was complete.
-    out = log_put(out, number, snprintf(number, sizeof(number), "\" %03d %lld",
-                                        <int>(499 if ex.gone else ex.status), <long long>ex.sent))
+    # 499, as nginx has it: the client was gone before the response was complete.  503: the server
+    # gave the request up before there was one.
+    status = 499 if ex.gone else ex.status if ex.status else 503
+    out = log_put(out, number, snprintf(number, sizeof(number), "\" %d %lld", status,
+                                        <long long>ex.sent))
     if w.log_combined:
         out = log_put(out, ' "', 2)
         out = log_put_text(out, ex.referer)

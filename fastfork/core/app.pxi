@@ -63,14 +63,6 @@ cdef int handler_failed(Worker w, Exchange ex, object e) except -1:
     return 0
 
 
-cdef str environ_text(Exchange ex, str key):
-    """A value of the environ, unless the application has put something else there."""
-    cdef PyObject* found = PyDict_GetItem(ex.environ, key)
-    if found is not NULL and PyUnicode_CheckExact(<object>found):
-        return <str>found
-    return "?"
-
-
 cdef int respond_sequence(Worker w, Exchange ex, object items) except -1:
     """A list or tuple: all of it is here, so its length is known."""
     cdef int64_t total = 0

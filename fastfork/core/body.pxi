@@ -92,7 +92,7 @@ cdef int chunks_take(Worker w, Body b, const char* data, size_t n, size_t* used)
         i += 1
         if b.state <= CHUNK_EXT_END:
             b.line += 1
-            if b.line > CHUNK_SIZE_LONGEST and ch != c'\r':
+            if (b.state > CHUNK_DIGITS or b.line > CHUNK_SIZE_LONGEST) and ch != c'\r':
                 # RFC 9112, 7.1.1: a server ought to limit them all together.
                 b.extensions += 1
                 if b.extensions > w.max_chunk_extensions:
@@ -214,11 +214,17 @@ cdef int trailer_take(Worker w, Body b, char ch) except -1:
     return BODY_MORE
 
 
-cdef bint body_too_slow(Worker w, Body b) noexcept:
+cdef bint body_too_slow(Worker w, conn_t* c, Body b) noexcept:
     """More of it has come.  Does it come at body_min_rate?  Whoever keeps a pause short, and sends
     next to nothing between two pauses, would otherwise never be done."""
-    return (b.waited > w.queues[QUEUE_BODY].span
-            and b.received * 1000 < w.body_min_rate * b.waited)
+    cdef int unread = 0
+    if (b.waited <= w.queues[QUEUE_BODY].span
+            or b.received * 1000 >= w.body_min_rate * b.waited):
+        return False
+    # If there is more in the socket it is we who are slow: a handler kept the loop.
+    if c.watch.fd >= 0:
+        ioctl(c.watch.fd, SIOCINQ, &unread)
+    return unread == 0
 
 
 cdef int body_slow_refuse(Worker w) except -1:
@@ -316,6 +322,7 @@ cdef int body_finish(Worker w, Exchange ex) except -1:
         b.file.seek(0)
         ex.input_file = source.file = b.file    # closed with the request
         ex.input_spooled = b.spooled
+        ex.body = None
     else:
         source.data = b.exact if b.exact is not None else b.data[:b.received]
     ex.environ["wsgi.input"] = source

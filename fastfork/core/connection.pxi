@@ -19,7 +19,7 @@
 
 cdef enum:
     SPARE_CONNECTIONS = 1024    # records kept for the next connections
-    TURN = 16                   # pipelined requests served before others have their turn
+    TURN = 16                   # pipelined requests, or receives of a body, before others have one
 
 
 # -- records -------------------------------------------------------------------------------
@@ -73,6 +73,11 @@ cdef int conn_close(Worker w, conn_t* c) except -1:
     c.state = CONN_CLOSED
     queue_leave(w, c)
     conn_forget_pending(c)
+    if c.exchange is not NULL:          # its response never was completed
+        ex = <Exchange>c.exchange
+        ex.sent -= client_untaken(ex)
+        if w.log_fd >= 0:
+            log_request(w, c, ex)
     if c.watch.fd >= 0:
         if w.forked:                    # a child may hold a copy: see worker.pxi
             conn_interest(w, c, 0)
@@ -84,11 +89,8 @@ cdef int conn_close(Worker w, conn_t* c) except -1:
         memory.closed = True
         memory.conn = NULL
         c.memory = NULL
-    if c.exchange is not NULL:          # its response never was completed
-        ex = <Exchange>c.exchange
-        if w.log_fd >= 0:
-            log_request(w, c, ex)
-        exchange_release(w, ex)
+    if c.exchange is not NULL:
+        exchange_release(w, <Exchange>c.exchange)
     conn_drop_names(c)
     c.next_ready = w.graveyard
     w.graveyard = c
@@ -213,7 +215,7 @@ cdef int conn_eof(Worker w, conn_t* c) except -1:
     """The client has closed its sending side; it may still read (RFC 9112, 9.6)."""
     c.eof = True
     if conn_in_message(c):
-        return conn_refuse(w, c, 400, "the client closed the connection within a message")
+        return conn_refuse(w, c, 400, CUT_SHORT)
     if conn_streams(c):
         return stream_broken(w, <Exchange>c.exchange, 400, CUT_SHORT)
     return conn_close(w, c)
@@ -230,11 +232,11 @@ cdef int conn_timeout(Worker w, conn_t* c) except -1:
         if c.queue == QUEUE_WRITE:
             conn_lost(w, c)
         elif conn_streams(c):
-            stream_broken(w, <Exchange>c.exchange, 408, "the body stopped coming")
+            stream_broken(w, <Exchange>c.exchange, 408, STALLED)
         queue_move(w, c, QUEUE_NONE)
         return 0
     if conn_in_message(c):
-        return conn_refuse(w, c, 408, "the body stopped coming" if c.state == CONN_BODY
+        return conn_refuse(w, c, 408, STALLED if c.state == CONN_BODY
                            else "the head was not complete in time")
     if c.state == CONN_DRAIN:
         ex = <Exchange>c.exchange
@@ -339,8 +341,8 @@ cdef int conn_take_head(Worker w, conn_t* c, const char** data, size_t* n, int s
         conn_interest(w, c, EPOLLIN)
         return STEP_WAIT
     if status:
+        exchange_refused(w, c, data[0] - used, n[0] + used)
         conn_keep_pending(c, data[0], n[0])
-        exchange_refused(w, c, not c.preamble)
         conn_refuse(w, c, status, w.head.reason)
         return STEP_WAIT
     if c.preamble:
@@ -359,7 +361,7 @@ cdef int conn_take_head(Worker w, conn_t* c, const char** data, size_t* n, int s
         if ex.body.stream:
             ex.expects = True
         else:
-            send_continue(w, c)
+            send_continue(w, ex)
     return STEP_AGAIN
 
 
@@ -379,7 +381,7 @@ cdef int conn_take_body(Worker w, conn_t* c, const char** data, size_t* n) excep
     if status == BODY_MORE and used:
         queue_move(w, c, QUEUE_BODY)
         ex.body.waited = w.now - ex.body.since
-        if body_too_slow(w, ex.body):
+        if body_too_slow(w, c, ex.body):
             status = body_slow_refuse(w)
     conn_keep_pending(c, data[0], n[0])
     if status == BODY_MORE:
@@ -487,12 +489,12 @@ cdef int conn_refuse(Worker w, conn_t* c, int status, reason) except -1:
     request (RFC 9112, 11.2)."""
     cdef Exchange ex
     if c.exchange is NULL:
-        exchange_refused(w, c, False)
+        exchange_refused(w, c, c.pending + c.pending_start, c.pending_end - c.pending_start)
     ex = <Exchange>c.exchange
     ex.refused = True
     ex.keep_alive = False
     c.state = CONN_HANDLER
-    w.log(logging.INFO, f"{conn_peer(c)}: {status}: {reason}", None)
+    w.log(logging.INFO, f"{conn_peer(c)}: {status}: {reason}{request_told(ex)}", None)
     respond_simple(w, ex, status)
     if ex.outbox is not None and not ex.gone:
         c.state = CONN_DRAIN

@@ -194,6 +194,7 @@ cdef extern from "<sys/ioctl.h>" nogil:
     int ioctl(int fd, unsigned long request, void* argument)
 
 cdef extern from "<linux/sockios.h>" nogil:
+    unsigned long SIOCINQ
     unsigned long SIOCOUTQ
 
 cdef extern from "<sys/stat.h>" nogil:

@@ -253,7 +253,8 @@ cdef list forwarded_list(Head h, str key):
     if text.count(",") >= FORWARDED_LONGEST:
         h.refuse(400, f"{key} has more than {FORWARDED_LONGEST} elements")
         return None
-    return [entry.strip(" \t") for entry in text.split(",")]
+    # RFC 9110, 5.6.1.2: empty ones are none.
+    return [entry for entry in [e.strip(" \t") for e in text.split(",")] if entry] or None
 
 
 cdef str forwarded_choice(Head h, str key, int hops):
@@ -309,7 +310,7 @@ cdef int forwarded_prefix(Head h, str text) except -1:
     cdef const char* p = <const char*>PyUnicode_1BYTE_DATA(text)
     cdef Py_ssize_t n = PyUnicode_GET_LENGTH(text)
     cdef str path = percent_decoded(p, n)
-    if (not text.startswith("/") or "//" in path
+    if (not text.startswith("/") or "//" in path or "\\" in path     # browsers: \\ is /
             or has_control(<const char*>PyUnicode_1BYTE_DATA(path), PyUnicode_GET_LENGTH(path))
             or any([ch in text for ch in " \t?#"])):
         return forwarded_refuse(h, "X-Forwarded-Prefix is not a path")

@@ -166,6 +166,10 @@ cdef bint wind_down(Worker w) except -1:
         w.new_until = 0
         last_calls(w, QUEUE_NEW)
     if overdue(w):
+        if w.connections and not w.cut_told and not w.stopping:
+            w.cut_told = True
+            w.log(logging.WARNING, f"the time to finish is over: {w.connections} connections are "
+                  "cut off", None)
         loop_cut(w)
         if w.handlers == 0:
             w.done = True

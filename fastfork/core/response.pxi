@@ -9,6 +9,7 @@
 
 cdef enum:
     HEAD_SMALL = 4096           # a head buffer larger than this is not kept for the next request
+    LINE_TOLD = 1024            # bytes of a request line that is refused, for the logs
     SMALL_BODY = 2048           # up to here the body is copied behind the head: one plain send
     POOL_LARGEST = 64           # Exchanges kept for the next requests
     LINES = 64                  # response fields remembered; a power of two
@@ -147,16 +148,38 @@ cdef Exchange exchange_new(Worker w, conn_t* c):
     return ex
 
 
-cdef Exchange exchange_refused(Worker w, conn_t* c, bint head_known):
-    """For a request that never was one."""
+cdef Exchange exchange_refused(Worker w, conn_t* c, const char* p, size_t n):
+    """For a request that never was one: of its head the `n` bytes at `p` have come."""
     cdef Exchange ex = exchange_take(w, c)
+    cdef size_t length = 0
     ex.environ = None
     ex.minor = 1
     ex.keep_alive = False
     ex.client_keeps = True
-    ex.method = ex.target = None
-    ex.is_head = head_known and w.head.method is "HEAD"
+    while n >= 2 and p[0] == c'\r' and p[1] == c'\n':
+        p += 2
+        n -= 2
+    while length < min(n, <size_t>LINE_TOLD) and p[length] != c'\r' and p[length] != c'\n':
+        length += 1
+    ex.method = ex.remote = None
+    ex.target = PyUnicode_DecodeLatin1(p, length, NULL) if length else None
+    ex.is_head = length > 5 and memcmp(p, b"HEAD ", 5) == 0
     return ex
+
+
+cdef str environ_text(Exchange ex, str key):
+    """A value of the environ, unless the application has put something else there."""
+    cdef PyObject* found = PyDict_GetItem(ex.environ, key)
+    if found is not NULL and PyUnicode_CheckExact(<object>found):
+        return <str>found
+    return "?"
+
+
+cdef str request_told(Exchange ex):
+    """The request line, for the error log."""
+    if ex.environ is not None:
+        return f": {environ_text(ex, 'REQUEST_METHOD')} {environ_text(ex, 'RAW_URI')}"
+    return f": {ex.target!a}" if ex.target is not None else ""
 
 
 cdef int exchange_release(Worker w, Exchange ex) except -1:

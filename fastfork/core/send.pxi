@@ -3,6 +3,7 @@
 # limit the handler waits.  A slow client costs no worker.
 
 cdef enum:
+    WRITE_LOOKS = 4             # at a client that takes nothing, within write_timeout
     TAIL_SMALLEST = 16384       # a piece at least this large is kept, not copied
 
 
@@ -34,29 +35,33 @@ cdef inline int client_unsent(conn_t* c) noexcept:
 cdef int client_wait(Worker w, conn_t* c) except -1:
     """The client must take something before there is more to do: from now, write_timeout."""
     c.unsent = client_unsent(c)
+    c.looks = 0
     queue_move(w, c, QUEUE_WRITE)
     return conn_interest(w, c, EPOLLOUT)
 
 
 cdef bint client_takes(Worker w, conn_t* c) except -1:
-    """The time is up; but did it take nothing?  epoll calls a socket writable only when a good part
-    of its buffer is free, which a client that reads slowly but steadily may be long about."""
+    """A part of write_timeout is over; did it take something?  epoll calls a socket writable only
+    when a good part of its buffer is free, which a client that reads slowly but steadily may be
+    long about.  So its buffer is looked at several times before the time is up."""
     cdef int unsent = client_unsent(c)
-    if unsent >= c.unsent:
-        return False
+    c.looks = 0 if unsent < c.unsent else c.looks + 1
     c.unsent = unsent
+    if c.looks == WRITE_LOOKS:
+        return False
     queue_move(w, c, QUEUE_WRITE)
     return True
 
 
-cdef int send_continue(Worker w, conn_t* c) except -1:
-    """RFC 9110, 10.1.1.  If it does not fit into the socket's buffer the client has to do
-    without: it must not wait for it for ever."""
-    if c.memory is not NULL:
-        (<MemoryConnection>c.memory).output += b"HTTP/1.1 100 Continue\r\n\r\n"
-    elif (<Exchange>c.exchange).outbox is None:
-        send(c.watch.fd, b"HTTP/1.1 100 Continue\r\n\r\n", 25, MSG_NOSIGNAL)
-    return 0
+cdef int64_t client_untaken(Exchange ex) except -1:
+    """What was sent of the body and has not arrived, as far as one can tell (framing is counted
+    with it)."""
+    return min(ex.sent, outbox_size(ex.outbox) + client_unsent(ex.conn))
+
+
+cdef int send_continue(Worker w, Exchange ex) except -1:
+    """RFC 9110, 10.1.1."""
+    return send_piece(w, ex, b"HTTP/1.1 100 Continue\r\n\r\n", 25)
 
 
 cdef ssize_t send_now(Exchange ex, const char* p, size_t n) except -2:
@@ -253,16 +258,30 @@ cdef int outbox_append(Worker w, Exchange ex, const char* p, size_t n) except -1
         memcpy(box.data + box.end, p, n)
         box.end += n
         return 0
+    if w.spooled + <int64_t>n > w.max_spool:
+        return spool_full(w, ex, None)
     try:
         if box.spool is None:
-            box.spool = tempfile.TemporaryFile(buffering=0)
-            box.spool_fd = box.spool.fileno()
+            spool = tempfile.TemporaryFile(buffering=0)
+            if ex.outbox is not box:    # write() in a thread, and the loop has sent it meanwhile
+                return outbox_append(w, ex, p, n)
+            box.spool = spool
+            box.spool_fd = spool.fileno()
         spool_write(w, box, p, n)
     except OSError as e:
-        w.log(logging.ERROR, "cannot keep a response in a temporary file; the connection is "
+        return spool_full(w, ex, e)
+    return 0
+
+
+cdef int spool_full(Worker w, Exchange ex, object e) except -1:
+    """Better one client without its answer than a worker that waits for that client."""
+    if w.now >= w.room_told_until:
+        w.room_told_until = w.now + TOLD_AGAIN
+        w.log(logging.ERROR, "no room for a response in temporary files "
+              f"({w.spooled} bytes are in use, max_spool is {w.max_spool}); its connection is "
               "closed", e)
-        ex.aborted = True
-        ex.gone = True
+    ex.aborted = True
+    ex.gone = True
     return 0
 
 
@@ -347,11 +366,12 @@ cdef int outbox_push(Worker w, Exchange ex) except -1:
     loop goes on meanwhile."""
     if ex.gone or outbox_drain(w, ex) or not w.running:
         return 0
-    # The size of the file, read or not.
-    if ex.outbox.spool_written <= w.output_spool and w.spooled <= w.max_spool:
-        return 0
     if PyThread_get_thread_ident() != w.thread:
-        return 0                        # write() in a thread of the application's: it cannot park
+        if ex.reading:                  # write() in a thread of the application's: it cannot park
+            conn_interest(w, ex.conn, EPOLLIN | EPOLLOUT)
+        return 0
+    if ex.outbox.spool_written <= w.output_spool:   # the size of the file, read or not
+        return 0
     client_wait(w, ex.conn)
     park(w, ex)
     return 0

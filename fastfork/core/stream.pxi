@@ -3,14 +3,17 @@
 #
 #   1. What has come is in the Body, at most one receive of it; no more is received before the
 #      handler has taken that.
-#   2. A handler that reads when there is nothing looks once at the socket, and then parks.  The
-#      loop receives for it, or finds that nothing more will come, and wakes it.
+#   2. A handler that reads when there is nothing looks once at the socket, and then (or when it has
+#      found something there too often) parks.  The loop receives for it, or finds that nothing more
+#      will come, and wakes it.  In a thread of the application's own it waits by itself.
 #   3. A body that will not be complete raises BodyError at every read.  It never looks like the end
 #      of the body, which would make a finished upload out of half of one.
 #   4. Where the head of the response goes out before the body is complete, the connection ends
 #      with the response: nothing that follows is read as a request.
 
 CUT_SHORT = "the client closed the connection within a message"
+DISCONNECTED = "the client has disconnected"
+STALLED = "the body stopped coming"
 
 
 class BodyError(OSError):
@@ -40,7 +43,7 @@ cdef int stream_take(Worker w, Exchange ex, const char* data, size_t n) except -
     conn_keep_pending(ex.conn, data + used, n - used)
     if status == BODY_DONE:
         b.complete = True
-    elif status == BODY_MORE and body_too_slow(w, b):
+    elif status == BODY_MORE and body_too_slow(w, ex.conn, b):
         status = body_slow_refuse(w)
     if status > BODY_MORE:
         return stream_broken(w, ex, status, w.head.reason)
@@ -59,42 +62,77 @@ cdef int stream_wait(Body b) except -1:
     cdef Exchange ex = b.exchange
     cdef Worker w
     cdef conn_t* c
-    cdef ssize_t n = -1
-    if ex is None or ex.conn is NULL:
+    if ex is None or ex.conn is NULL or ex.conn.state != CONN_HANDLER:
         raise ValueError("wsgi.input was read after the request was over")
     w = ex.worker
     c = ex.conn
     if w.stranger:
         raise ValueError("wsgi.input was read in a process that the application forked")
-    if w.running and PyThread_get_thread_ident() != w.thread:
-        raise RuntimeError("a streamed wsgi.input can be read in the handler's own thread only")
     w.now = b.since = clock_ms()
     if ex.expects:
         ex.expects = False
         if not ex.head_sent:            # RFC 9110, 15.2: not within a response that has begun
-            send_continue(w, c)
-    if c.watch.fd >= 0 and not ex.gone:
-        n = recv(c.watch.fd, w.buffer, w.read_ahead, 0)
-        if n > 0:
-            return stream_take(w, ex, w.buffer, n)
-        if n == 0:
-            c.eof = True
-            return stream_broken(w, ex, 400, CUT_SHORT)
-        if not again():
-            c.gone = ex.gone = True
-    if not ex.gone:
-        ex.reading = True
-        queue_move(w, c, QUEUE_BODY)
-        conn_interest(w, c, EPOLLIN if ex.outbox is None else EPOLLIN | EPOLLOUT)
-        try:
-            park(w, ex)
-        finally:
-            ex.reading = False
-            if ex.conn is not NULL:
-                queue_move(w, c, QUEUE_NONE)
+            send_continue(w, ex)
     if ex.gone:
-        stream_broken(w, ex, 400, "the client has disconnected")
+        return stream_broken(w, ex, 400, DISCONNECTED)
+    if w.running and PyThread_get_thread_ident() != w.thread:
+        return stream_wait_alone(w, ex)
+    b.direct += 1
+    if b.direct < TURN:
+        if c.watch.fd >= 0 and stream_receive(w, ex, w.buffer):
+            return 0
+    else:
+        b.direct = 0                    # others have their turn, even if there is more
+    ex.reading = True
+    queue_move(w, c, QUEUE_BODY)
+    conn_interest(w, c, EPOLLIN if ex.outbox is None else EPOLLIN | EPOLLOUT)
+    try:
+        park(w, ex)
+    finally:
+        ex.reading = False
+        if ex.conn is not NULL:
+            queue_move(w, c, QUEUE_NONE)
+    if ex.gone:
+        stream_broken(w, ex, 400, DISCONNECTED)
     return 0
+
+
+cdef int stream_wait_alone(Worker w, Exchange ex) except -1:
+    """In a thread of the application's: there is no loop to hand on, but such a thread can wait by
+    itself.  (So it is with asynchronous views of Django.)"""
+    cdef Body b = ex.body
+    cdef bytes buffer = PyBytes_FromStringAndSize(NULL, w.read_ahead)
+    cdef int64_t patience = w.queues[QUEUE_BODY].span
+    cdef pollfd ready
+    cdef int n
+    ready.fd = ex.conn.watch.fd
+    ready.events = POLLIN
+    with nogil:
+        n = poll(&ready, 1, <int>min(patience, <int64_t>1 << 30))
+    if b.exchange is None:              # the handler has not waited for this thread
+        raise ValueError("wsgi.input was read after the request was over")
+    w.now = clock_ms()
+    if n == 0:
+        return stream_broken(w, ex, 408, STALLED)
+    stream_receive(w, ex, PyBytes_AS_STRING(buffer))
+    return 0
+
+
+cdef bint stream_receive(Worker w, Exchange ex, char* buffer) except -1:
+    """Look at the socket.  True: there was something to learn."""
+    cdef conn_t* c = ex.conn
+    cdef ssize_t n = recv(c.watch.fd, buffer, w.read_ahead, 0)
+    if n > 0:
+        stream_take(w, ex, buffer, n)
+    elif n == 0:
+        c.eof = True
+        stream_broken(w, ex, 400, CUT_SHORT)
+    elif again():
+        return False
+    else:
+        c.gone = ex.gone = True
+        stream_broken(w, ex, 400, DISCONNECTED)
+    return True
 
 
 class Incoming(io.RawIOBase):

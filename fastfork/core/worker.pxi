@@ -49,7 +49,7 @@ cdef class Worker:
         self.queues[QUEUE_HEAD].span = milliseconds(settings.head_timeout)
         self.queues[QUEUE_REST].span = milliseconds(settings.keep_alive)
         self.queues[QUEUE_BODY].span = milliseconds(settings.body_timeout)
-        self.queues[QUEUE_WRITE].span = milliseconds(settings.write_timeout)
+        self.queues[QUEUE_WRITE].span = milliseconds(settings.write_timeout / WRITE_LOOKS)
         self.queues[QUEUE_LINGER].span = milliseconds(settings.linger_timeout)
         self.head = Head(settings.max_fields, settings.header_map)
         self.head.believed = forwarded_keys(settings.forwarded_fields)

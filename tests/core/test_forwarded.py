@@ -235,8 +235,9 @@ def test_believed_fields_stay_as_they_came(told):
     ("_hidden", "10.0.0.1", "555"),
     ("203.0.113.9, unknown", "10.0.0.1", "555"),
     ("203.0.113.9, unknown, 10.0.0.2", "10.0.0.2", ""),
-    ("203.0.113.9, , 10.0.0.2:2", "10.0.0.2", "2"),
-    ("203.0.113.9,", "10.0.0.1", "555"),
+    # Empty elements are none (RFC 9110, 5.6.1.2).
+    ("203.0.113.9, , 10.0.0.2:2", "203.0.113.9", ""),
+    ("203.0.113.9,", "203.0.113.9", ""),
     (",", "10.0.0.1", "555"),
     ("", "10.0.0.1", "555"),
     (", 203.0.113.9", "203.0.113.9", ""),
@@ -286,7 +287,7 @@ def test_lists_are_bounded(told, name, count):
 @pytest.mark.parametrize("value, scheme", [
     ("https", "https"), ("http", "http"), ("HTTPS", "https"), ("Https", "https"),
     ("https, http", "http"), ("http, https", "https"), ("http,https", "https"),
-    ("", "http"), ("ftp", "http"), ("https:", "http"), ("wss", "http"), ("https,", "http"),
+    ("", "http"), ("ftp", "http"), ("https:", "http"), ("wss", "http"), ("https,", "https"),
     ("https, ftp", "http"), ("https https", "http"), ('"https"', "http"), ("\xff", "http"),
 ])
 def test_proto(told, value, scheme):
@@ -331,7 +332,7 @@ def test_host(told, value, place):
 
 
 @pytest.mark.parametrize("value", [
-    "a b", "a/b", "a@b", "a?b", "a#b", "a\\b", "http://a", "a,", "a:b", "a:1:2", ":80", "a:0",
+    "a b", "a/b", "a@b", "a?b", "a#b", "a\\b", "http://a", "a;,b@", "a:b", "a:1:2", ":80", "a:0",
     "a:65536", "a:99999999999999999999", "[::1", "[]", "[g::1]", "[::1]x", '"a"', "<a>", "\xe9",
 ])
 def test_bad_host(told, value):
@@ -383,7 +384,7 @@ def test_port_without_host(told):
 
 
 @pytest.mark.parametrize("value", [
-    "0", "65536", "-1", "+1", "1.0", "x", "8o", "80 80", "0x50", "9" * 30, "\xb2", "80,"])
+    "0", "65536", "-1", "+1", "1.0", "x", "8o", "80 80", "0x50", "9" * 30, "\xb2", "80;"])
 def test_bad_port(told, value):
     assert told(f"X-Forwarded-Port: {value}") is None
 

@@ -114,3 +114,26 @@ def test_two_connections_interleaved(recorded, recorder):
     assert got[0].endswith(b"/one")
     assert got[1].endswith(b"/two")
     assert sorted(recorder.bodies) == [b"1" * 20, b"2" * 9]
+
+
+@pytest.mark.parametrize("raw", [
+    b"HEAD / HTTP/2.0\r\nHost: x\r\n\r\n", b"HEAD / HTTP/1.1 \r\nHost: x\r\n\r\n",
+    b"HEAD /" + b"a" * 20_000, request("HEAD", "/", "A: " + "a" * 70_000),
+    request("HEAD", "/", *["A: b"] * 200), request("HEAD", "/", host=None),
+    b"\r\nHEAD / HTTP/3.0\r\n\r\n", request("HEAD", "/", "Expect: miracles")])
+def test_refusal_of_a_head_has_no_body(recorded, raw):
+    answer = recorded.one(raw, "HEAD")
+    assert answer.status >= 400
+    assert int(answer.header("content-length")) > 0
+    assert recorded.closed
+
+
+@pytest.mark.parametrize("raw, line", [
+    (request("GET", "/a\0b"), "'GET /a\\x00b HTTP/1.1'"),
+    (request("POST", "/a", "Content-Length: 9999999999999"), "'POST /a HTTP/1.1'"),
+    (b"\x16\x03\x01\xff", "'\\x16\\x03\\x01\\xff'"),
+])
+def test_the_error_log_says_what_was_refused(recorded, raw, line):
+    recorded.feed(raw)
+    (message,) = recorded.logged(logging.INFO)
+    assert message.endswith(": " + line)

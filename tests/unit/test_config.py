@@ -161,3 +161,34 @@ def test_an_address_twice_is_an_error_but_port_0_is_not():
     with pytest.raises(ConfigError, match="given twice"):
         load({"app": "hello", "bind": ["127.0.0.1:80", "127.0.0.1:80"]})
     load({"app": "hello", "bind": ["127.0.0.1:0", "127.0.0.1:0"]})
+
+
+def test_a_preamble_needs_peers_to_send_it():
+    with pytest.raises(ConfigError, match=r"--proxy-protocol v1 needs --forwarded-allow-ips"):
+        load({"app": "hello", "proxy_protocol": "v1"})
+
+
+@pytest.mark.parametrize("text, peers", [
+    ("", ()), ("*", ("*",)), ("unix", ("unix",)), ("127.0.0.1", ("127.0.0.1/32",)),
+    ("::1, 10.0.0.0/8 ,unix", ("::1/128", "10.0.0.0/8", "unix")),
+])
+def test_peers(text, peers):
+    assert load({"app": "hello", "forwarded_allow_ips": text}).forwarded_allow_ips == peers
+
+
+@pytest.mark.parametrize("text", [
+    "10.0.0.1/8", "1.2.3", "localhost", "127.0.0.1,", ",", "unix:/x", "**", "::1%lo", "1.2.3.4/33"])
+def test_peers_that_are_none(text):
+    with pytest.raises(ConfigError, match=r"--forwarded-allow-ips .* must be a comma-separated"):
+        load({"app": "hello", "forwarded_allow_ips": text})
+
+
+def test_forwarded_fields_by_any_case():
+    settings = load({"app": "hello", "forwarded_fields": "X-Forwarded-For, Forwarded"})
+    assert settings.forwarded_fields == ("x-forwarded-for", "forwarded")
+
+
+@pytest.mark.parametrize("text", ["", " ", " a", "a\n", "\xe9", "a" * 201])
+def test_server_header_that_is_no_field_value(text):
+    with pytest.raises(ConfigError, match="at most 200 printable ASCII"):
+        load({"app": "hello", "server_header": text})

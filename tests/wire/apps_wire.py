@@ -232,6 +232,20 @@ def file(environ, start_response, query):
     return environ["wsgi.file_wrapper"](opened, int(query.get("block", 8192)))
 
 
+def late_read(environ, start_response, query):
+    """A file whose close() reads the rest of the request's body."""
+    class Reads:
+        def __init__(self, file):
+            self.file, self.read = file, file.read
+
+        def close(self):
+            self.file.close()
+            environ["wsgi.input"].read()
+
+    start_response("200 OK", [])
+    return environ["wsgi.file_wrapper"](Reads(open(query["path"], "rb")))
+
+
 def memory_file(environ, start_response, query):
     start_response("200 OK", [])
     return environ["wsgi.file_wrapper"](io.BytesIO(b"".join(content(int(query["n"])))))
@@ -243,7 +257,7 @@ def gzip_file(environ, start_response, query):
 
 
 PATHS = {
-    "/echo": echo, "/raised": raised, "/in-thread": in_thread,
+    "/late-read": late_read, "/echo": echo, "/raised": raised, "/in-thread": in_thread,
     "/": hello, "/environ": show, "/pid": pid, "/counters": counters,
     "/upload": upload, "/ignore": ignore,
     "/sized": sized, "/streamed": streamed, "/whole": whole, "/written": written, "/last": last,

@@ -5,7 +5,8 @@ import hashlib
 import json
 import socket
 import subprocess
-from contextlib import ExitStack
+import threading
+from contextlib import ExitStack, suppress
 from signal import SIGTERM
 
 import pytest
@@ -190,10 +191,22 @@ def test_pipelined_behind_a_streamed_body(server):
         assert upload_of(client.read_response()) == expected(b"xyz")
 
 
-def test_reading_in_another_thread_says_that_it_cannot(server):
+def test_reading_in_another_thread(server):
+    """As asynchronous views of Django do.  The worker waits with its handler."""
     with server.connect() as client:
+        begun(client, "/in-thread", 3_000_000, content(3_000_000)[:100_000])
+        client.send(content(3_000_000)[100_000:1_000_000])
+        client.send(content(3_000_000)[1_000_000:] + get("/"))
+        assert client.read_response().body == content(3_000_000)
+        assert client.read_response().body == b"hello"
+
+
+def test_reading_in_another_thread_that_stalls(begin):
+    server = begin(*FLAGS, "--body-timeout=300ms")
+    with Settled(server), server.connect() as client:
         begun(client, "/in-thread")
-        assert b"own thread" in client.read_response().body
+        assert b"BodyError" in client.read_response().body
+        assert client.at_eof()
 
 
 def test_stop_waits_for_a_body_that_is_coming(begin):
@@ -209,3 +222,35 @@ def test_stop_waits_for_a_body_that_is_coming(begin):
         assert answer.header("connection") == "close"
         assert client.at_eof()
     assert server.wait() == 0
+
+
+def test_a_file_that_is_closed_by_the_loop_cannot_read(server, tmp_path):
+    """Its handler has long returned: nobody could wait for the body."""
+    path = tmp_path / "file"
+    path.write_bytes(content(10_000_000))
+    with slow_client(server) as client:
+        begun(client, f"/late-read?path={path}")
+        client.read_head()
+        wake(client)
+        assert client.read_exactly(10_000_000) == content(10_000_000)
+        assert client.at_eof()
+    server.wait_stderr("wsgi.input was read after the request was over")
+
+
+def test_an_upload_that_keeps_up_does_not_keep_the_loop(server):
+    """Somebody who sends as fast as the handler reads, for as long as it takes another to be
+    answered."""
+    def send():
+        with suppress(OSError):
+            while True:
+                client.send(block)
+
+    block = content(MIB)
+    with server.connect() as client:
+        client.send(post("/upload", b"", "Content-Length: 1000000000"))
+        sender = threading.Thread(target=send)
+        sender.start()
+        for _ in range(3):
+            assert server.get("/").body == b"hello"
+        client.sock.shutdown(socket.SHUT_RDWR)
+        sender.join()

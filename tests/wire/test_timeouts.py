@@ -1,6 +1,7 @@
 """Each timeout, alone: the others of that server never come."""
 
 import json
+import os
 import select
 
 import pytest
@@ -125,6 +126,21 @@ def test_body_is_judged_by_all_that_came(servers):
         assert quiet_for(client, 0.1)
         client.send(raw[-1:])
         assert json.loads(client.read_response().body)["length"] == 100_000
+
+
+def test_body_is_not_called_slow_where_the_worker_was(begin, tmp_path):
+    """What came while a handler kept the loop is read before its pace is judged."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    server = begin("--body-timeout=300ms", "--body-min-rate=10k", "--read-ahead=1k")
+    with server.connect() as other, server.connect() as client:
+        client.send(post("/upload", content(50_000))[:-49_999])
+        other.send(get(f"/gate?fifo={fifo}"))
+        other.read_head()
+        client.send(content(50_000)[1:])
+        assert quiet_for(other, 1.0)    # until the body is long overdue
+        fifo.write_bytes(b"done")
+        assert json.loads(client.read_response().body)["length"] == 50_000
 
 
 def test_body_after_continue_that_never_comes(servers):
