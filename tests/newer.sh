@@ -14,7 +14,7 @@ for version in 3.14 3.13 3.12; do
         "$venv/bin/pip" install --quiet --disable-pip-version-check \
             --no-build-isolation -e '.[test]'
         echo "on $("$venv/bin/python" -V):"
-        exec "$venv/bin/pytest" tests/unit tests/core tests/wire tests/process
+        exec "$venv/bin/pytest" tests/unit tests/core tests/wire tests/process tests/fuzz
     done
 done
 echo "no interpreter newer than $given here"

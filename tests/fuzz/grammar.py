@@ -56,6 +56,7 @@ CODINGS = ["chunked, gzip", "gzip, chunked", "chunked, chunked", "xchunked", '"c
            "identity", "chunked;a=b", "\x0bchunked", ",chunked", "chunked,", "", "chun ked", "gzip"]
 SIZES = ["{:x} ", "{:x}\t;a", " {:x}", "+{:x}", "-{:x}", "0x{:x}", "{:x}g", "{:x}g;a", "",
          "fffffffffffffffff", "8000000000000000", "7fffffffffffffff", "10000000{:07x}",
+         "{:x};", "{:x};a=", '{:x};"a"', '{:x};a="b', '{:x};a="\\"', '{:x};a="\r\n"', "{:x};a b",
          "{:x};a\0", "{:x};a\n", "{:x}\0"]
 TRAILERS = ["X-T: 1", "A:", "Content-Length: 5", "Transfer-Encoding: chunked", "Host: y"]
 ODD_TRAILERS = ["A : b", " a: b", "A", "A: b\0", ": b", "GET / HTTP/1.1", "A: " + "b" * 3000]
@@ -212,7 +213,7 @@ class Grammar:
             if self.is_odd():
                 line = seeded.choice(SIZES).format(len(piece))
             elif seeded.random() < 0.1:
-                line = seeded.choice(["0{:X}", "{:x};a", "{:x} ;a=b", '{:x};a="b;c"'])
+                line = seeded.choice(["0{:X}", "{:x};a", "{:x} ;a = b;c", '{:x};a="b;\\""'])
                 line = line.format(len(piece))
             end = self.pick([b"\r\n"], [b"\n", b"\r", b"", b"\r\r\n", b"x\r\n"])
             out += line.encode("latin-1") + b"\r\n" + piece + end

@@ -15,7 +15,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 LINE = re.compile(rb"(%b) ([^\0- \x7f]+) HTTP/1\.([01])" % TOKEN)
 FIELD = re.compile(rb"(%b):[ \t]*([\t -~\x80-\xff]*)" % TOKEN)
-CHUNK = re.compile(rb"([0-9A-Fa-f]+)(?:[ \t]*;[\t -~\x80-\xff]*)?\r\n")
+QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
+EXTENSION = rb"[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?" % (TOKEN, TOKEN, QUOTED)
+CHUNK = re.compile(rb"([0-9A-Fa-f]+)(?:%b)*\r\n" % EXTENSION)
 TRAILERS = re.compile(rb"(?:%b:[\t -~\x80-\xff]*\r\n)*\r\n" % TOKEN)
 PROXY_1 = re.compile(rb"PROXY (?:TCP[46] (\S+) \S+ (\d+) \d+|UNKNOWN[^\r\n]*)\r\n")
 PROXY_2 = b"\r\n\r\n\0\r\nQUIT\n"

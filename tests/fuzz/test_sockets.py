@@ -94,7 +94,7 @@ def check(raw):
 
 
 @pytest.mark.parametrize("flags", CASES.values(), ids=CASES)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_crowd(flags, seed):
     """400 visitors, 20 at a time."""
     seeded = random.Random(f"{seed}/{flags}")
@@ -112,3 +112,22 @@ def test_crowd(flags, seed):
         assert server.get("/").status == 200
         assert server.workers() == workers
         assert "internal error" not in server.stderr
+
+
+@pytest.mark.parametrize("flags", CASES.values(), ids=CASES)
+def test_stop_amid_a_crowd(flags):
+    """Whatever is under way: it ends in time and in order."""
+    seeded = random.Random(repr(flags))
+    with Server("echo:app", *FLAGS, *flags, "--graceful-timeout=300ms", cwd=HERE) as server:
+        visitors = [Visitor(server, seeded, "--proxy-protocol=auto" in flags) for _ in range(50)]
+        for _ in range(500):
+            visitor = seeded.choice(visitors)
+            if visitor.pieces:
+                with contextlib.suppress(OSError):
+                    visitor.sock.sendall(visitor.pieces.pop(0))
+        assert server.stop() == 0
+        assert "internal error" not in server.stderr
+        assert "Traceback" not in server.stderr
+        for visitor in visitors:
+            visitor.read()
+            visitor.sock.close()

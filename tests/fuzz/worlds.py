@@ -54,6 +54,7 @@ def settings(seeded):
             max_fields=of(1, 5, 20, 20),
             max_body=of(0, 5, 300, 5000, 5000),
             max_chunk_extensions=of(0, 5, 100),
+            max_spool=of(200, DEFAULTS["max_spool"], DEFAULTS["max_spool"]),
         )
     return made, roomy
 

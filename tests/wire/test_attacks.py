@@ -290,6 +290,25 @@ def test_announced_bodies_cost_nothing_until_they_come(attack):
         client.close()
 
 
+def test_uploads_that_take_all_the_room(begin):
+    """--max-spool is the bound of all of them together: the next is told to come back, whoever is
+    in goes on, and when they have left there is room again."""
+    raw = post("/upload", bytes(100_000))
+    with Attack(begin("--body-memory=1KiB", "--max-spool=1MiB", *PATIENT)) as attack:
+        clients = attack.crowd(raw[:-1], 10)
+        with attack.connect() as client:
+            client.send(raw)
+            assert is_refused(client, 503)
+        attack.errors += 1  # the operator is told
+        clients[0].send(raw[-1:])
+        assert json.loads(clients[0].read_response().body)["length"] == 100_000
+        for client in clients:
+            vanish(client)
+        attack.answers()
+        with attack.connect() as client:
+            assert json.loads(client.request(raw).body)["length"] == 100_000
+
+
 # -- crowds ---------------------------------------------------------------------------------
 
 def test_a_thousand_silent_connections_beside_live_ones(attack):
