@@ -246,6 +246,7 @@ cdef class Exchange:
     cdef bint has_date, has_server
     cdef bint aborted               # broken off: the connection must end, so that the client knows
     cdef bint gone                  # the client is
+    cdef bint no_room               # ... as good as: what it has not taken cannot be kept
     cdef bint refused               # our own answer to a bad request: linger afterwards
     cdef bint excess_told
     cdef int framing
@@ -259,7 +260,7 @@ cdef class Exchange:
 
 cdef class Worker:
     cdef readonly object app
-    cdef object log
+    cdef object log_
     cdef object listeners_          # keeps the sockets alive
     cdef int epoll
     # the event batch lives here, not on a C stack: whoever runs the loop goes on with it
@@ -309,7 +310,8 @@ cdef class Worker:
     cdef object main                # the greenlet that called run()
     cdef list spares                # greenlets parked inside the loop, ready to take it on
     cdef object runnable            # deque: handlers whose wait is over
-    cdef object carry               # bound method: what a carrier greenlet runs
+    cdef object starter             # greenlet that starts carriers (park.pxi)
+    cdef object failure             # what ended a carrier's loop
     cdef int parked
     # settings (seconds are milliseconds here)
     cdef uint32_t max_request_line, max_head, read_ahead, keep_alive_requests
@@ -340,6 +342,7 @@ cdef class Worker:
     # totals
     cdef int64_t accepted_total, requests_total, switches_total, carriers_total
     cdef _retire_carriers(self)
+    cdef int log(self, int level, str text, object error) except -1
 
 
 cdef class MemoryConnection:

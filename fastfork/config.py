@@ -248,7 +248,8 @@ class Settings:
     pyargv: tuple[str, ...] = setting(
         ARGUMENTS, (), "arguments that the application finds in sys.argv", metavar="ARGS")
     graceful_timeout: float = _time(
-        30.0, "how long a stopping worker may finish what it has in hand", low=0.0)
+        30.0, "how long a stopping worker may finish what it has in hand; a fifth of it, at most "
+        "2 s, is kept for its exit", low=0.0)  # fmt: skip
     ready_fd: int | None = setting(
         COUNT, None, "descriptor that gets one line of JSON when all workers are ready",
         metavar="FD", low=3, high=1 << 20)  # fmt: skip

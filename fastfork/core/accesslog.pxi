@@ -9,8 +9,8 @@ cdef enum:
 
 
 cdef size_t log_room(Worker w) noexcept:
-    """No line is longer: every byte of a head may become four."""
-    return 4 * <size_t>w.max_head + 1024
+    """No line is longer: every byte of a head, or of the line of a refused one, may become four."""
+    return 4 * max(<size_t>w.max_head, <size_t>LINE_TOLD) + 1024
 
 
 cdef int log_remember(Exchange ex, str method, bint forwarded) except -1:
@@ -88,7 +88,7 @@ cdef int log_request(Worker w, conn_t* c, Exchange ex) except -1:
         out = log_put(out, " HTTP/1.1" if ex.minor else " HTTP/1.0", 9)
     # 499, as nginx has it: the client was gone before the response was complete.  503: the server
     # gave the request up before there was one.
-    status = 499 if ex.gone else ex.status if ex.status else 503
+    status = 499 if ex.gone and not ex.no_room else ex.status if ex.status else 503
     out = log_put(out, number, snprintf(number, sizeof(number), "\" %d %lld", status,
                                         <long long>ex.sent))
     if w.log_combined:

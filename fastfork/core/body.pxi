@@ -292,10 +292,15 @@ cdef int body_no_room(Worker w, object e) except -1:
     """Not the client's fault, and not for long, one hopes."""
     if w.now >= w.room_told_until:
         w.room_told_until = w.now + TOLD_AGAIN
-        w.log(logging.ERROR, "no room for a request body in temporary files "
-              f"({w.spooled} bytes are in use, max_spool is {w.max_spool})", e)
-    w.head.reason = "no room for the body (max_spool)"
+        w.log(logging.ERROR, "no room for a request body in temporary files: " + no_room(w, e), e)
+    w.head.reason = "no room for the body: " + no_room(w, e)
     return 503
+
+
+cdef str no_room(Worker w, object e):
+    if e is not None:
+        return str(e)
+    return f"{w.spooled} bytes are in use (max_spool is {w.max_spool})"
 
 
 cdef int write_file(int fd, const char* p, size_t n) except -1:

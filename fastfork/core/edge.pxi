@@ -25,6 +25,7 @@ import sys
 import tempfile
 import weakref
 
+import greenlet
 import httptools
 
 cdef extern from *:
@@ -89,7 +90,7 @@ cdef extern from "greenlet.h":
     # Declared by hand: greenlet ships its C API without a .pxd.
     object PyGreenlet_GetCurrent()
     object PyGreenlet_New(PyObject* run, PyObject* parent)
-    object PyGreenlet_Switch(PyObject* greenlet, PyObject* args, PyObject* kwargs)
+    object PyGreenlet_Switch(PyObject* g, PyObject* args, PyObject* kwargs)
     void PyGreenlet_Import()
     void** _PyGreenlet_API
 

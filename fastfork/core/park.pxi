@@ -2,7 +2,11 @@
 # handler inline: a request that never waits costs no greenlet switch.
 #
 #   1. A handler that must wait parks: it hands the loop to a spare greenlet, or to a new
-#      carrier if there is none, and is switched away from.
+#      carrier if there is none, and is switched away from.  A new greenlet begins as deep in the
+#      stack as the one that starts it stands, and Python's recursion limit counts that depth: so
+#      carriers are started by a greenlet of their own, the starter, that stands where run() does.
+#      Started by the handler that parks, each would begin where the last one waits, and some
+#      twenty of them would use the stack up.
 #   2. When what it waits for has come, it is put on `runnable`.  Whoever runs the loop then
 #      makes itself a spare and switches back to the handler.
 #   3. The handler goes on where it stood and, when it is done, returns into the very loop that
@@ -19,9 +23,7 @@ cdef int park(Worker w, Exchange ex) except -1:
     elif w.spares:
         carrier = w.spares.pop()
     else:
-        carrier = greenlet_new(w.carry, w.main)
-        w.carriers_total += 1
-        COUNT_CARRIER(1)
+        carrier = w.starter
     ex.waiter = greenlet_current()
     w.parked += 1
     w.switches_total += 1

@@ -122,7 +122,7 @@ cdef Exchange exchange_take(Worker w, conn_t* c):
     ex.conn = c
     c.exchange = <PyObject*>ex
     ex.started = ex.head_sent = ex.finished = False
-    ex.aborted = ex.refused = ex.excess_told = ex.expects = False
+    ex.aborted = ex.refused = ex.excess_told = ex.expects = ex.no_room = False
     ex.gone = c.gone
     ex.sent = 0
     ex.status = 0

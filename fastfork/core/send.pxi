@@ -277,11 +277,9 @@ cdef int spool_full(Worker w, Exchange ex, object e) except -1:
     """Better one client without its answer than a worker that waits for that client."""
     if w.now >= w.room_told_until:
         w.room_told_until = w.now + TOLD_AGAIN
-        w.log(logging.ERROR, "no room for a response in temporary files "
-              f"({w.spooled} bytes are in use, max_spool is {w.max_spool}); its connection is "
-              "closed", e)
-    ex.aborted = True
-    ex.gone = True
+        w.log(logging.ERROR, f"{conn_peer(ex.conn)}: no room for its response in temporary files: "
+              f"{str(e) if e is not None else 'max_spool'}; the connection is closed", e)
+    ex.aborted = ex.gone = ex.no_room = True
     return 0
 
 

@@ -22,7 +22,7 @@ cdef class Worker:
         if not callable(app):
             raise TypeError(f"the application is not callable: {app!r}")
         self.app = app
-        self.log = log
+        self.log_ = log
         self.max_request_line = settings.max_request_line
         self.max_head = settings.max_head
         self.max_body = settings.max_body
@@ -126,7 +126,7 @@ cdef class Worker:
             raise RuntimeError("this worker is running already")
         self.done = False
         self.main = greenlet_current()
-        self.carry = lambda: _carry(self)
+        self.starter = greenlet_new(lambda: _start_carriers(self), self.main)
         self.now = clock_ms()
         _running = weakref.ref(self)
         signals = _SignalWake(self)
@@ -134,9 +134,12 @@ cdef class Worker:
         self.thread = PyThread_get_thread_ident()
         signals_run(self)       # one that came before its wake-up descriptor was there
         try:
+            greenlet_switch(self.starter)       # which comes back at once
             accept_start(self)
             loop_run(self)
             self._retire_carriers()
+            if self.failure is not None:
+                raise self.failure
         finally:
             self.batch_next = self.batch_count = 0
             self.spares.clear()
@@ -147,7 +150,7 @@ cdef class Worker:
             log_flush(self)
             signals.close()
             _running = None
-            self.carry = self.main = None
+            self.starter = self.main = self.failure = None
             self.running = False
 
     cdef _retire_carriers(self):
@@ -158,6 +161,15 @@ cdef class Worker:
             spare = self.spares.pop()
             if spare is not here:
                 greenlet_switch(spare)
+        greenlet_switch(self.starter)
+
+    cdef int log(self, int level, str text, object error) except -1:
+        """To the error log.  Whatever goes wrong there must not become part of the work here."""
+        try:
+            self.log_(level, text, error)
+        except BaseException:   # no memory, too deep a stack: there is nobody left to tell
+            pass
+        return 0
 
     def drain(self, double timeout):
         """Stop accepting, close resting connections, answer what is in flight with
@@ -220,10 +232,26 @@ cdef class Worker:
         }
 
 
+def _start_carriers(Worker w):
+    """What the starter runs: each time it is switched to, a new carrier from where it stands."""
+    greenlet_switch(w.main)
+    while not w.done:
+        w.carriers_total += 1
+        greenlet_switch(greenlet_new(lambda: _carry(w), w.main))
+
+
 def _carry(Worker w):
     """What a carrier greenlet runs: the loop, until the worker is done."""
+    COUNT_CARRIER(1)
     try:
         loop_run(w)
+    except greenlet.GreenletExit:       # run() failed, and drops us
+        raise
+    except BaseException as e:
+        # It would be raised in main, in the middle of somebody's handler.  run() raises it.
+        w.log(logging.CRITICAL, "the loop failed in a carrier; the worker stops", e)
+        w.failure = e
+        w.stopping = True
     finally:
         COUNT_CARRIER(-1)
 

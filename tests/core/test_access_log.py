@@ -281,3 +281,18 @@ def after_the_end(wire, tmp_path, raw):
         connection.worker.flush_access_log()
         file.seek(0)
         return file.read().splitlines()
+
+
+def test_a_refused_line_fits_whatever_the_limits(wire, tmp_path):
+    """Every byte may be written as four, and a head may have been allowed to be shorter."""
+    path = tmp_path / "log"
+    with path.open("wb") as log:
+        connection = wire(lambda environ, start_response: [], access_log_fd=log.fileno(),
+                          max_head=64, max_request_line=16)
+        for _ in range(40):
+            connection.feed(b"\xff" * 2000)
+            connection.connect()
+        connection.worker.flush_access_log()
+    lines = path.read_bytes().splitlines()
+    assert len(lines) == 40
+    assert all(b'"' + b"\\xff" * 1024 + b'" 400' in line for line in lines)

@@ -90,6 +90,15 @@ def echo(environ, start_response, query):
     return Noted(environ, steps())
 
 
+def deep(environ, start_response, query):
+    """Reads the body at the end of many calls."""
+    def read(calls):
+        return read(calls - 1) if calls else environ["wsgi.input"].read()
+
+    read(int(query["n"]))
+    return hello(environ, start_response, query)
+
+
 def raised(environ, start_response, query):
     """Reads the body; tells on wsgi.errors what that raised."""
     try:
@@ -257,7 +266,7 @@ def gzip_file(environ, start_response, query):
 
 
 PATHS = {
-    "/late-read": late_read, "/echo": echo, "/raised": raised, "/in-thread": in_thread,
+    "/deep": deep, "/late-read": late_read, "/echo": echo, "/raised": raised, "/in-thread": in_thread,
     "/": hello, "/environ": show, "/pid": pid, "/counters": counters,
     "/upload": upload, "/ignore": ignore,
     "/sized": sized, "/streamed": streamed, "/whole": whole, "/written": written, "/last": last,

@@ -78,6 +78,16 @@ def test_many_at_once_in_any_order(server):
             assert upload_of(client.read_response()) == expected(b"abcdefghi")
 
 
+def test_deep_handlers_do_not_add_up(server):
+    """Each handler has Python's recursion limit for itself, however many wait."""
+    with ExitStack() as stack:
+        clients = [begun(stack.enter_context(server.connect()), "/deep?n=200") for _ in range(95)]
+        assert server.get("/deep?n=200").body == b"hello"
+        for client in clients:
+            client.send(b"defghi")
+        assert {client.read_response().body for client in clients} == {b"hello"}
+
+
 def test_one_at_a_time_if_so_told(begin):
     server = begin(*FLAGS, "--greenlets=1")
     with server.connect() as slow, server.connect() as quick:
