@@ -298,7 +298,7 @@ class Settings:
     output_spool: int = _size(
         1 << 30, "response waiting in a temporary file, beyond it the handler waits", 0, 1 << 50)
     max_spool: int = _size(
-        8 << 30, "all temporary files of a worker; beyond it bodies are refused (503) and responses "
+        8 << 30, "all temporary files of a worker; beyond it bodies are refused (503), responses "
         "broken off", 0, 1 << 50)  # fmt: skip
 
     # requests and responses

@@ -263,7 +263,8 @@ cdef int outbox_append(Worker w, Exchange ex, const char* p, size_t n) except -1
     try:
         if box.spool is None:
             spool = tempfile.TemporaryFile(buffering=0)
-            if ex.outbox is not box:    # write() in a thread, and the loop has sent it meanwhile
+            if ex.outbox is not box or box.spool is not None:
+                # write() in a thread, and the loop or another thread was here meanwhile.
                 return outbox_append(w, ex, p, n)
             box.spool = spool
             box.spool_fd = spool.fileno()

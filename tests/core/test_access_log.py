@@ -295,4 +295,4 @@ def test_a_refused_line_fits_whatever_the_limits(wire, tmp_path):
         connection.worker.flush_access_log()
     lines = path.read_bytes().splitlines()
     assert len(lines) == 40
-    assert all(b'"' + b"\\xff" * 1024 + b'" 400' in line for line in lines)
+    assert all(b'"' + b"\\xff" * 1024 + b'" 414' in line for line in lines)

@@ -266,7 +266,8 @@ def gzip_file(environ, start_response, query):
 
 
 PATHS = {
-    "/deep": deep, "/late-read": late_read, "/echo": echo, "/raised": raised, "/in-thread": in_thread,
+    "/deep": deep, "/late-read": late_read, "/echo": echo, "/raised": raised,
+    "/in-thread": in_thread,
     "/": hello, "/environ": show, "/pid": pid, "/counters": counters,
     "/upload": upload, "/ignore": ignore,
     "/sized": sized, "/streamed": streamed, "/whole": whole, "/written": written, "/last": last,
