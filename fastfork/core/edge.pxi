@@ -245,6 +245,9 @@ if _PyGreenlet_API is NULL:     # the macro leaves this check to its user
     raise ImportError("fastfork needs the C API of greenlet; this greenlet has none")
 
 
+# An IPv4 address as IPv6, ::ffff:1.2.3.4, begins with these twelve bytes.
+cdef const char* MAPPED = b"\0\0\0\0\0\0\0\0\0\0\xff\xff"
+
 cdef enum:
     BUFFER_SIZE = 65536         # one recv takes at most this much
     EVENTS = 256                # one epoll_wait reports at most this many

@@ -8,7 +8,6 @@ cdef dict environ_template(str name, str port, bint multiprocess):
     It also holds a placeholder for every key that each request sets: replacing is cheaper than
     adding, and the copy then has room for the fields of a usual request without growing.
     """
-    import sys
     cdef dict template = {}
     # One by one: a dict display makes a table for keys of any type, this one for str only, which
     # is smaller and faster to copy and to look up in.

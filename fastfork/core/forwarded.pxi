@@ -14,9 +14,6 @@ FORWARDED_KEYS = frozenset((
     "HTTP_X_FORWARDED_PORT", "HTTP_X_FORWARDED_PREFIX",
 ))
 
-cdef bytes MAPPED = b"\0\0\0\0\0\0\0\0\0\0\xff\xff"     # an IPv4 address as IPv6: ::ffff:1.2.3.4
-
-
 cdef struct hop_t:              # an entry of a list of clients
     int family                  # 0: no address
     int port                    # -1: none
@@ -52,7 +49,7 @@ cdef class Trust:
             packed = network.network_address.packed
             self.nets[i].bits = network.prefixlen
             self.nets[i].family = AF_INET if network.version == 4 else AF_INET6
-            if network.version == 6 and packed.startswith(MAPPED) and network.prefixlen >= 96:
+            if network.version == 6 and packed.startswith(MAPPED[:12]) and network.prefixlen >= 96:
                 packed = packed[12:]
                 self.nets[i].bits -= 96
                 self.nets[i].family = AF_INET
@@ -71,7 +68,7 @@ cdef bint trusts(Trust t, int family, const uint8_t* address) noexcept:
         return True
     if family == AF_UNIX:
         return t.local
-    if family == AF_INET6 and memcmp(address, PyBytes_AS_STRING(MAPPED), 12) == 0:
+    if family == AF_INET6 and memcmp(address, MAPPED, 12) == 0:
         family = AF_INET
         address += 12
     for i in range(t.count):
@@ -109,57 +106,81 @@ cdef bint conn_trusted(Worker w, conn_t* c) noexcept:
 cdef int forwarded_apply(Worker w, conn_t* c, Head h) except -1:
     """The head had such fields.  From a trusted peer: make h.environ tell of the client.  Returns
     0 or the status to refuse with."""
-    cdef dict environ = h.environ
-    cdef list elements = None, entries
-    cdef dict element
-    cdef hop_t told, client
-    cdef bint told_for = False
-    cdef int hops = 1
-    cdef str scheme = None, host = None, text
+    cdef list elements = None
+    cdef str text
+    cdef int hops
     if h.forwarded & FORWARDED_REMOVED:
         forwarded_tell(w, c, h)
     if not h.forwarded & FORWARDED_BELIEVED:
         return 0
-    told.family = client.family = 0
-    text = environ.get("HTTP_FORWARDED")
+    text = h.environ.get("HTTP_FORWARDED")
     if text:
         elements = forwarded_elements(text)
         if elements is None:
             return forwarded_refuse(h, "Forwarded is malformed")
         if len(elements) > FORWARDED_LONGEST:
             return forwarded_refuse(h, f"Forwarded has more than {FORWARDED_LONGEST} elements")
+    hops = forwarded_client(w.trust, h, elements)
+    forwarded_origin(h, elements, hops)
+    text = forwarded_choice(h, "HTTP_X_FORWARDED_PORT", hops)
+    if text is not None:
+        forwarded_port(h, text)
+    text = h.environ.get("HTTP_X_FORWARDED_PREFIX")
+    if text:
+        forwarded_prefix(h, text)
+    return h.status
+
+
+cdef int forwarded_client(Trust t, Head h, list elements) except -1:
+    """Who the client is.  Returns how many hops are believed; of `elements` only these are kept."""
+    cdef list entries
+    cdef hop_t told, client
+    cdef bint told_for = False
+    cdef int hops = 1
+    told.family = client.family = 0
     if elements:
         entries = [element.get("for") for element in elements]
         told_for = entries[len(entries) - 1] is not None
-        hops = forwarded_walk(w.trust, entries, True, &told)
-        # The outermost of those that are believed, if it says so, otherwise the next.
-        for element in elements[len(elements) - hops:]:
-            if scheme is None:
-                scheme = element.get("proto")
-            if host is None:
-                host = element.get("host")
-        scheme = forwarded_scheme(scheme)
+        hops = forwarded_walk(t, entries, True, &told)
+        del elements[:len(elements) - hops]
     entries = forwarded_list(h, "HTTP_X_FORWARDED_FOR")
     if entries is None:
         client = told
     else:
-        hops = forwarded_walk(w.trust, entries, False, &client)
-        if told_for:
-            if client.family != told.family or client.family != 0 and (
-                    memcmp(client.address, told.address, 4 if client.family == AF_INET else 16)):
-                return forwarded_refuse(h, "Forwarded and X-Forwarded-For disagree")
-            if client.port < 0:
-                client.port = told.port
+        hops = forwarded_walk(t, entries, False, &client)
+        if told_for and not hop_same(&client, &told):
+            forwarded_refuse(h, "Forwarded and X-Forwarded-For disagree")
+        elif told_for and client.port < 0:
+            client.port = told.port
     if client.family:
-        environ["REMOTE_ADDR"] = forwarded_name(&client)
-        environ["REMOTE_PORT"] = str(client.port) if client.port >= 0 else ""
+        h.environ["REMOTE_ADDR"] = forwarded_name(&client)
+        h.environ["REMOTE_PORT"] = str(client.port) if client.port >= 0 else ""
+    return hops
+
+
+cdef bint hop_same(hop_t* a, hop_t* b) noexcept:
+    """The same address, or none in both.  (A port may be told by one of them only.)"""
+    return a.family == b.family and (
+        a.family == 0 or memcmp(a.address, b.address, 4 if a.family == AF_INET else 16) == 0)
+
+
+cdef int forwarded_origin(Head h, list elements, int hops) except -1:
+    """The scheme and the host that the client used."""
+    cdef str scheme = None, host = None, text
+    # The outermost of the elements that are believed, if it says so, otherwise the next.
+    for element in elements or ():
+        if scheme is None:
+            scheme = element.get("proto")
+        if host is None:
+            host = element.get("host")
+    scheme = forwarded_scheme(scheme)
     text = forwarded_scheme(forwarded_choice(h, "HTTP_X_FORWARDED_PROTO", hops))
     if text is not None:
         if scheme is not None and scheme != text:
             return forwarded_refuse(h, "Forwarded and X-Forwarded-Proto disagree")
         scheme = text
     if scheme is not None:
-        environ["wsgi.url_scheme"] = scheme
+        h.environ["wsgi.url_scheme"] = scheme
     text = forwarded_choice(h, "HTTP_X_FORWARDED_HOST", hops)
     if text is not None:
         if host is not None and host.lower() != text.lower():
@@ -167,13 +188,7 @@ cdef int forwarded_apply(Worker w, conn_t* c, Head h) except -1:
         host = text
     if host is not None:
         forwarded_host(h, host)
-    text = forwarded_choice(h, "HTTP_X_FORWARDED_PORT", hops)
-    if text is not None:
-        forwarded_port(h, text)
-    text = environ.get("HTTP_X_FORWARDED_PREFIX")
-    if text:
-        forwarded_prefix(h, text)
-    return h.status
+    return 0
 
 
 cdef int forwarded_refuse(Head h, str reason) except -1:
@@ -233,7 +248,7 @@ cdef bint forwarded_node(str text, bint obfuscated, hop_t* hop) except -1:
         hop.port = <int>number
     if not address_read(hop.family, address, hop.address):
         return False
-    if hop.family == AF_INET6 and memcmp(hop.address, PyBytes_AS_STRING(MAPPED), 12) == 0:
+    if hop.family == AF_INET6 and memcmp(hop.address, MAPPED, 12) == 0:
         hop.family = AF_INET
         memmove(hop.address, hop.address + 12, 4)
     return True

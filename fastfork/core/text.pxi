@@ -182,7 +182,11 @@ cdef int conn_name_peer(conn_t* c) except -1:
         inet_ntop(AF_INET, &(<sockaddr_in*>c.peer).sin_addr, text, sizeof(text))
         port = str(ntohs((<sockaddr_in*>c.peer).sin_port))
     elif family == AF_INET6:
-        inet_ntop(AF_INET6, &(<sockaddr_in6*>c.peer).sin6_addr, text, sizeof(text))
+        if memcmp(&(<sockaddr_in6*>c.peer).sin6_addr, MAPPED, 12) == 0:
+            inet_ntop(AF_INET, <uint8_t*>&(<sockaddr_in6*>c.peer).sin6_addr + 12, text,
+                      sizeof(text))
+        else:
+            inet_ntop(AF_INET6, &(<sockaddr_in6*>c.peer).sin6_addr, text, sizeof(text))
         port = str(ntohs((<sockaddr_in6*>c.peer).sin6_port))
     address = text.decode("ascii")
     Py_INCREF(address)

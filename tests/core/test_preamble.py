@@ -41,7 +41,7 @@ VALID = {                                           # preamble: (REMOTE_ADDR, RE
     b"PROXY TCP4 0.0.0.0 255.255.255.255 0 65535\r\n": ("0.0.0.0", "0"),
     b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n": ("255.255.255.255", "65535"),
     V1_SIX: ("2001:db8::9", "1234"),
-    b"PROXY TCP6 ::ffff:1.2.3.4 :: 5 6\r\n": ("::ffff:1.2.3.4", "5"),
+    b"PROXY TCP6 ::ffff:1.2.3.4 :: 5 6\r\n": ("1.2.3.4", "5"),
     b"PROXY TCP6 %b %b 65535 65535\r\n" % ((b":".join([b"ffff"] * 8),) * 2):
         (":".join(["ffff"] * 8), "65535"),
     b"PROXY UNKNOWN\r\n": ITSELF,

@@ -82,6 +82,7 @@ def test_ipv4_over_an_ipv6_listener(begin):
             address = (host, listener.getsockname()[1])
             with Client(socket.create_connection(address, PATIENCE)) as client:
                 assert seen(environ_of(client, *FIELDS)) == expected
+                assert environ_of(client)["REMOTE_ADDR"] == host
 
 
 # -- the PROXY protocol --------------------------------------------------------------------
