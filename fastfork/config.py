@@ -330,7 +330,7 @@ class Settings:
 
     # logs
     access_log: str | None = setting(
-        TEXT, None, "file for the access log, written once a second, - for standard output "
+        TEXT, None, "file for the access log, written ten times a second, - for standard output "
         "(default: none)",
         metavar="FILE")  # fmt: skip
     access_log_format: str = setting(

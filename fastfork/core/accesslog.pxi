@@ -1,9 +1,10 @@
 # The access log: one line per request in the common or combined log format, put together here,
-# written many at a time: when the buffer is nearly full, or a second after its first line.
+# written many at a time: when the buffer is nearly full, or a tenth of a second after its first
+# line.
 
 cdef enum:
     LOG_FULL = 65536            # written when there is this much
-    LOG_DELAY = 1000            # ms
+    LOG_DELAY = 100             # ms
     LOG_PATIENCE = 500          # ms: for a pipe that is full
     LOG_DEAF = 10000            # ms without patience after that
 

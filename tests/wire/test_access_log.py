@@ -73,8 +73,8 @@ REFUSED = [
 
 
 def test_refused_requests(short):
-    """Each has a line, with the request line as it came.  (One test for all: lines are written a
-    second later.)"""
+    """Each has a line, with the request line as it came.  (One test for all: lines are written
+    a moment later.)"""
     server, path = short
     path.write_bytes(b"")
     for raw, status in REFUSED:
