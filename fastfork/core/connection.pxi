@@ -166,6 +166,7 @@ cdef int conn_lost(Worker w, conn_t* c) except -1:
 
 cdef int conn_event(Worker w, conn_t* c, uint32_t events) except -1:
     cdef int state = c.state
+    cdef ssize_t n
     if state <= CONN_BODY or state == CONN_LINGER:
         return conn_readable(w, c)
     if state == CONN_CLOSED:            # stale: closed earlier in this batch
@@ -177,6 +178,13 @@ cdef int conn_event(Worker w, conn_t* c, uint32_t events) except -1:
             (<Exchange>c.exchange).gone = True
             return conn_end_exchange(w, c)
         return conn_vanished(w, c)
+    if events & EPOLLIN and state == CONN_DRAIN and client_sends(c):
+        n = recv(c.watch.fd, w.buffer, BUFFER_SIZE, 0)
+        if n == 0 or n < 0 and not again():
+            c.eof = True                # the end, or an error that sending will meet
+            conn_interest(w, c, EPOLLOUT)
+        if not events & EPOLLOUT:
+            return 0
     if events & EPOLLOUT and c.exchange is not NULL and (
             (<Exchange>c.exchange).outbox is not None):
         return conn_writable(w, c)

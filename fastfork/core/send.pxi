@@ -37,7 +37,14 @@ cdef int client_wait(Worker w, conn_t* c) except -1:
     c.unsent = client_unsent(c)
     c.looks = 0
     queue_move(w, c, QUEUE_WRITE)
-    return conn_interest(w, c, EPOLLOUT)
+    return conn_interest(w, c, EPOLLIN | EPOLLOUT if client_sends(c) else EPOLLOUT)
+
+
+cdef inline bint client_sends(conn_t* c) noexcept:
+    """The handler is done with a streamed body that has not come to its end.  A client that sends
+    all of it before it reads would wait for us, and we for it: the rest is read and dropped."""
+    cdef Exchange ex = <Exchange>c.exchange
+    return c.state == CONN_DRAIN and not c.eof and ex.body is not None and not ex.body.complete
 
 
 cdef bint client_takes(Worker w, conn_t* c) except -1:

@@ -192,6 +192,27 @@ def test_response_before_the_body_is_there(server):
         assert client.at_eof()
 
 
+def test_client_that_sends_all_before_it_reads(server):
+    """The handler has answered, at length, and read nothing."""
+    with server.connect() as client:
+        client.send(post("/whole?n=20000000", b"", "Content-Length: 30000000"))
+        client.send(content(30_000_000))
+        answer = client.read_response()
+        assert answer.body == content(20_000_000)
+        assert answer.header("connection") == "close"
+        assert client.at_eof()
+
+
+def test_client_that_half_closes_while_it_is_answered(server):
+    with slow_client(server) as client:
+        client.send(post("/whole?n=20000000", b"", "Content-Length: 30000000"))
+        client.send(content(100_000))
+        client.sock.shutdown(socket.SHUT_WR)
+        wake(client)
+        assert client.read_response().body == content(20_000_000)
+        assert client.at_eof()
+
+
 def test_pipelined_behind_a_streamed_body(server):
     with server.connect() as client:
         begun(client)
