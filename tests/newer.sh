@@ -1,6 +1,7 @@
 #!/bin/sh
 # Run the suite on the newest CPython of this machine other than the given one, in .venvs/.
-# Says so and succeeds if there is none.
+# Says so and succeeds if there is none.  Without the tests that only repeat what they find on any
+# interpreter: the long tables of requests, and those that mostly wait.
 set -eu
 given=$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 for version in 3.14 3.13 3.12; do
@@ -14,7 +15,11 @@ for version in 3.14 3.13 3.12; do
         "$venv/bin/pip" install --quiet --disable-pip-version-check \
             --no-build-isolation -e '.[test]'
         echo "on $("$venv/bin/python" -V):"
-        exec "$venv/bin/pytest" tests/unit tests/core tests/wire tests/process tests/fuzz
+        exec "$venv/bin/pytest" tests/unit tests/core tests/wire tests/process tests/fuzz \
+            --ignore=tests/core/test_replay.py --ignore=tests/core/test_reader.py \
+            --ignore=tests/core/test_keepalive.py --ignore=tests/core/test_framing.py \
+            --ignore=tests/wire/test_corpus.py --ignore=tests/wire/test_attacks.py \
+            --ignore=tests/wire/test_timeouts.py
     done
 done
 echo "no interpreter newer than $given here"
