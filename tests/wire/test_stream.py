@@ -3,9 +3,7 @@ others that go on meanwhile."""
 
 import hashlib
 import json
-import os
 import socket
-import subprocess
 import threading
 from contextlib import ExitStack, suppress
 from signal import SIGTERM
@@ -16,6 +14,7 @@ from tools import (
     MIB,
     Settled,
     content,
+    curl,
     get,
     post,
     quiet_for,
@@ -105,13 +104,9 @@ def test_curl_uploads(server, fields, tmp_path):
     data = content(20_000_000)
     path = tmp_path / "data"
     path.write_bytes(data)
-    url = f"http://127.0.0.1:{server.port}/upload"
-    done = subprocess.run(
-        ["curl", "-sS", "-T", path, "-H", "Expect: 100-continue",
-         *(a for f in fields for a in ("-H", f)), url],
-        capture_output=True, check=True, timeout=60,
-        env={k: v for k, v in os.environ.items() if k != "LD_PRELOAD"})     # of `make asan`
-    assert json.loads(done.stdout)["sha256"] == expected(data)[1]
+    seen = curl("-T", path, "-H", "Expect: 100-continue",
+                *(a for f in fields for a in ("-H", f)), f"{server.url}/upload")
+    assert json.loads(seen)["sha256"] == expected(data)[1]
 
 
 def test_memory_does_not_grow_with_the_body(server):

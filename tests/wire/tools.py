@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import struct
+import subprocess
 from pathlib import Path
 
 from harness import PATIENCE, Client, Server, wait_for
@@ -57,6 +58,15 @@ def slow_client(server):
 def wake(client):
     """Let a slow client read as fast as it can from now on."""
     client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MIB)
+
+
+def curl(*arguments):
+    """What curl wrote to its standard output.  The sanitizers of `make asan` are not for it."""
+    done = subprocess.run(
+        ["curl", "-sS", *arguments], capture_output=True, timeout=60,
+        env={k: v for k, v in os.environ.items() if k != "LD_PRELOAD"})
+    assert (done.returncode, done.stderr) == (0, b"")
+    return done.stdout
 
 
 def quiet_for(client, seconds=0.1):
