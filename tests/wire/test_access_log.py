@@ -114,6 +114,20 @@ def short(tmp_path_factory):
         yield server, path
 
 
+def test_499_counts_what_arrived(tmp_path):
+    path = tmp_path / "access.log"
+    with start(f"--access-log={path}", *PATIENT) as server:
+        client = slow_client(server)
+        client.send(get("/whole?n=20000000"))
+        client.read_head()
+        vanish(client)
+        wait_for(lambda: path.read_text())
+    (line,) = path.read_text().splitlines()
+    status, size = line.split('" ')[1].split(" ")[:2]
+    assert status == "499"
+    assert 0 <= int(size) < 19_000_000
+
+
 def test_a_client_that_leaves_before_its_turn(tmp_path):
     """Its request is complete, but the handler is taken; it is never executed, and logged as one
     whose client was gone."""

@@ -134,7 +134,9 @@ def test_body_is_not_called_slow_where_the_worker_was(begin, tmp_path):
     os.mkfifo(fifo)
     server = begin("--body-timeout=300ms", "--body-min-rate=10k", "--read-ahead=1k")
     with server.connect() as other, server.connect() as client:
-        client.send(post("/upload", content(50_000))[:-49_999])
+        client.send(post("/upload", b"", "Content-Length: 50000", "Expect: 100-continue"))
+        assert client.read_head()[1] == 100     # from now on it is waited for
+        client.send(content(1))
         other.send(get(f"/gate?fifo={fifo}"))
         other.read_head()
         client.send(content(50_000)[1:])
