@@ -85,6 +85,9 @@ def _add(parser: argparse.ArgumentParser, row: Setting) -> None:
         parser.add_argument(row.name, **options)
         return
     names = [row.short, row.flag] if row.short else [row.flag]
+    if row.kind is config.SWITCH:
+        parser.add_argument(*names, action="store_const", const="on", help=row.help)
+        return
     parser.add_argument(*names, action="append" if row.many else "store", **options)
 
 

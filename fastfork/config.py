@@ -85,6 +85,26 @@ def _read_auto_count(text: str) -> int | str:
     return AUTO if text == AUTO else read_count(text)
 
 
+def _read_switch(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise ValueError(text)
+    return text == "on"
+
+
+def _show_switch(value: bool) -> str:
+    return "on" if value else "off"
+
+
+def _read_mode(text: str) -> int:
+    if not re.fullmatch(r"(0o?)?[0-7]{3,4}", text, re.ASCII):
+        raise ValueError(text)
+    return int(text.removeprefix("0o"), 8)
+
+
+def _show_mode(mode: int) -> str:
+    return f"{mode:04o}"
+
+
 def _read_text(text: str) -> str:
     if not text or "\0" in text:
         raise ValueError(text)
@@ -135,6 +155,8 @@ AUTO_COUNT = Kind(_read_auto_count, str, '"auto" or a whole number')
 DURATION = Kind(read_duration, show_duration, "a duration such as 90s, 5m, 250ms or 2.5 (seconds)")
 SIZE = Kind(read_size, show_size, "a size such as 64KiB, 1MiB, 10k or 512 (bytes)")
 TEXT = Kind(_read_text, str, "some text")
+SWITCH = Kind(_read_switch, _show_switch, "on or off")
+MODE = Kind(_read_mode, _show_mode, "three or four octal digits, such as 0660")
 FIELD_VALUE = Kind(
     _read_field_value, str, "at most 200 printable ASCII characters without blanks around them")
 PEERS = Kind(
@@ -227,8 +249,16 @@ def _size(default: int, help: str, low: int, high: int) -> Any:
     return setting(SIZE, default, help, metavar="SIZE", low=low, high=high)
 
 
-def _count(default: int, help: str, high: int) -> Any:
-    return setting(COUNT, default, help, metavar="N", low=1, high=high)
+def _count(default: int, help: str, high: int, low: int = 1) -> Any:
+    return setting(COUNT, default, help, metavar="N", low=low, high=high)
+
+
+def _switch(help: str) -> Any:
+    return setting(SWITCH, False, help)
+
+
+def _hook(help: str) -> Any:
+    return setting(TEXT, None, f"pkg.mod:function {help}", metavar="FUNCTION")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,6 +273,19 @@ class Settings:
     workers: int | Literal["auto"] = setting(
         AUTO_COUNT, AUTO, "worker processes; auto: one for each usable core",
         metavar="N", short="-w", low=1, high=4096)  # fmt: skip
+    preload: str = setting(
+        TEXT, "auto", "whether the application is imported once, in a process from which the "
+        "workers are forked; auto: unless the import leaves threads or connections behind",
+        choices=("auto", "on", "off"))  # fmt: skip
+    exclusive: bool = _switch(
+        "for applications with state in the process: the old workers are gone before new ones "
+        "start, also at a reload")  # fmt: skip
+    max_unavailable: int = _count(
+        0, "workers by which a service may be short while others replace them; 0: the new one is "
+        "ready before the old one is told to go", 4096, low=0)  # fmt: skip
+    exit_on_boot_error: bool = _switch(
+        "end the server when a worker cannot boot, also later (otherwise it is tried again, at "
+        "longer and longer intervals)")  # fmt: skip
     chdir: str | None = setting(
         TEXT, None, "directory to change to before the application is imported", metavar="DIR")
     pyargv: tuple[str, ...] = setting(
@@ -250,15 +293,63 @@ class Settings:
     graceful_timeout: float = _time(
         30.0, "how long a stopping worker may finish what it has in hand; a fifth of it, at most "
         "2 s, is kept for its exit", low=0.0)  # fmt: skip
+    reload_linger: float = _time(
+        5.0, "how long a worker that is being replaced keeps its resting connections for a "
+        "request that may be on its way", low=0.0)  # fmt: skip
+    boot_timeout: float = _time(600.0, "how long a worker may take to import the application")
+    request_timeout: float = _time(
+        0.0, "how long a handler may take: then fastfork.RequestTimeout is raised in it (504); "
+        "0: as long as it likes", low=0.0)  # fmt: skip
+    request_grace: float = _time(
+        5.0, "how much later the worker is killed if its handler still goes on", low=0.0)
+    liveness_timeout: float = _time(
+        30.0, "how long a worker may give no sign of life outside a request before it is killed; "
+        "0: for ever", low=0.0)  # fmt: skip
+    max_requests: int = _count(
+        0, "requests after which a worker is replaced; 0: no such limit", 1 << 31, low=0)
+    max_requests_jitter: int = _count(
+        0, "at most so many more, different for each worker", 1 << 31, low=0)
+    max_lifetime: float = _time(
+        0.0, "age at which a worker is replaced; 0: no such limit", low=0.0)
+    max_memory: int = _size(
+        0, "memory of a worker beyond which it is replaced, beyond twice as much killed; 0: no "
+        "such limit", 0, 1 << 50)  # fmt: skip
+    memory_measure: str = setting(
+        TEXT, "pss", "what is measured: pss shares what several processes share among them, rss "
+        "counts it in full", choices=("pss", "rss"))  # fmt: skip
+    on_worker_start: str | None = _hook("called in a worker before it is ready")
+    on_worker_stop: str | None = _hook("called in a worker before it leaves")
+    on_fork_before: str | None = _hook(
+        "called in the process that preloaded the application before it forks a worker")
+    on_fork_after: str | None = _hook("called in a worker just forked from it")
+    pid: str | None = setting(
+        TEXT, None, "file for the pid of the master", metavar="FILE", short="-p")
+    control: str = setting(
+        TEXT, "auto", "socket for fastfork status; auto: PID.sock in /run/fastfork, "
+        "$XDG_RUNTIME_DIR/fastfork or /tmp/fastfork-UID; none: no such socket", metavar="PATH")
+    user: str | None = setting(
+        TEXT, None, "user that workers become, by name or number", metavar="USER", short="-u")
+    group: str | None = setting(
+        TEXT, None, "group that workers become, by name or number (default: the user's)",
+        metavar="GROUP", short="-g")  # fmt: skip
+    umask: int | None = setting(
+        MODE, None, "permissions that files made by workers do not get", metavar="MODE",
+        short="-m", low=0, high=0o777)  # fmt: skip
     ready_fd: int | None = setting(
         COUNT, None, "descriptor that gets one line of JSON when all workers are ready",
         metavar="FD", low=3, high=1 << 20)  # fmt: skip
 
     # sockets
     bind: tuple[str, ...] = setting(
-        TEXT, ("127.0.0.1:8000",), "address to listen on: host:port, [v6]:port, :port (all IPv4 "
-        "addresses), port (127.0.0.1), unix:/path, unix:@abstract or fd://N; may be repeated",
+        TEXT, (), "address to listen on: host:port, [v6]:port, :port (all IPv4 addresses), port "
+        "(127.0.0.1), unix:/path, unix:@abstract, fd://N or systemd:NAME; may be repeated "
+        "(default: the sockets that systemd passes, else 127.0.0.1:8000)",
         metavar="ADDR", short="-b", many=True)  # fmt: skip
+    socket_mode: int | None = setting(
+        MODE, None, "permissions of unix sockets (default: what the umask leaves)",
+        metavar="MODE", low=0, high=0o777)  # fmt: skip
+    socket_owner: str | None = setting(
+        TEXT, None, "owner of unix sockets: USER, USER:GROUP or :GROUP", metavar="OWNER")
     backlog: int = _count(2048, "connections that may wait to be accepted", 65535)
     max_connections: int = _count(16384, "open connections per worker", 1 << 20)
 

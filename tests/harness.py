@@ -91,7 +91,11 @@ class Server:
 
     def workers(self):
         """Pids of the worker processes that live now."""
-        return children(self.pid)
+        return [pid for pid in children(self.pid) if name(pid) == "fastfork worker"]
+
+    def molds(self):
+        """Pids of the processes that hold a preloaded application."""
+        return [pid for pid in children(self.pid) if name(pid) == "fastfork mold"]
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -324,6 +328,14 @@ def children(pid):
         with contextlib.suppress(OSError):
             found += [int(p) for p in task.read_text().split()]
     return [p for p in found if alive(p)]
+
+
+def name(pid):
+    """What the process calls itself; "" if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
+    except OSError:
+        return ""
 
 
 def alive(pid):

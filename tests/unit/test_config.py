@@ -14,7 +14,7 @@ def test_defaults_are_the_documented_ones():
     settings = load({"app": "hello:app"})
     assert settings.app == "hello:app"
     assert settings.workers == "auto"
-    assert settings.bind == ("127.0.0.1:8000",)
+    assert settings.bind == ()
     assert settings.backlog == 2048
     assert settings.graceful_timeout == 30
     assert settings.keep_alive == 75
