@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 MOST_BYTES = 128 << 10  # of a message; the kernel takes more than that
-MOST_TRACE = 16 << 10  # characters of a traceback that is reported
+MOST_TRACE = 12 << 10  # characters of a traceback that is reported
 MOST_SENTENCE = 2000
 MOST_DESCRIPTORS = 4
 
@@ -67,7 +67,7 @@ class Channel:
 
     def send(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> bool:
         """False if the other side is gone, or takes nothing."""
-        data = json.dumps(message).encode()
+        data = json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogatepass")
         try:
             if descriptors:
                 socket.send_fds(self._socket, [data], descriptors)
@@ -91,7 +91,8 @@ class Channel:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 whole = len(content) // descriptors.itemsize * descriptors.itemsize
                 descriptors.frombytes(content[:whole])
-        return (json.loads(data) if data else None), list(descriptors)
+        message = json.loads(data.decode("utf-8", "surrogatepass")) if data else None
+        return message, list(descriptors)
 
     def pending(self) -> tuple[list[Message], bool]:
         """(all messages that are there, whether none can come any more).  Never blocks."""

@@ -28,10 +28,12 @@ from fastfork.family import Family
 from fastfork.handle import Handle, describe_end
 from fastfork.log import logger
 from fastfork.notify import Notifier
-from fastfork.oom import OomWatch
+from fastfork.oom import OomWatch, Verdict
 from fastfork.pidfile import PidFile, PidFileError
 from fastfork.service import BOOT_FAILURE_GRACE, Plan, Service
 from fastfork.upgrade import Successor, Upgrade
+
+ONE_SLAUGHTER = 1.0  # seconds in which the kernel's kills are seen at once and reaped one by one
 
 EXIT_OK, EXIT_FAILED, EXIT_UNUSABLE = 0, 1, 2
 
@@ -70,6 +72,7 @@ class Master:
         self.since = time.monotonic()
         self._passed = passed
         self._oom = OomWatch()
+        self._verdict, self._verdict_until = Verdict.NO, 0.0
         self._signals: deque[int] = deque()
         self._exit_status: int | None = None  # not None: stopping
         self._now = time.monotonic()  # one time for all decisions of a round
@@ -285,8 +288,17 @@ class Master:
         if pid:
             by = ""
             if not handle.killed and describe_end(status) == "was killed by SIGKILL":
-                by = self._oom.poll().words or "by SIGKILL from outside"
+                by = self._killer()
             service.bury(handle, status, by, self._now)
+
+    def _killer(self) -> str:
+        """Who has sent a SIGKILL that was not ours?"""
+        verdict = self._oom.poll()
+        if verdict is not Verdict.NO:
+            self._verdict, self._verdict_until = verdict, self._now + ONE_SLAUGHTER
+        elif self._now >= self._verdict_until:
+            self._verdict = verdict
+        return "by SIGKILL from outside" if self._verdict is Verdict.NO else self._verdict.value
 
     # -- telling -------------------------------------------------------------------------
     def _announce(self) -> None:

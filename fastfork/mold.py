@@ -56,11 +56,11 @@ def run(plan: Plan) -> worker.Plan:
     signal.pthread_sigmask(signal.SIG_SETMASK, plan.signal_mask)
     application = _import(plan)
     if application is None:
-        _leave(EXIT_FAILED)
+        os._exit(EXIT_FAILED)
     while True:
         order, descriptors = plan.channel.receive()
         if order is None:
-            _leave(EXIT_OK)
+            os._exit(EXIT_OK)  # without atexit: what is registered there belongs to workers
         channel, stacks_fd = from_descriptor(descriptors[0]), descriptors[1]
         mask = _fork_worker(plan, order)
         if mask is not None:
@@ -93,11 +93,6 @@ def _import(plan: Plan) -> app.Application | None:
         gc.freeze()
     plan.channel.send(Report(not found, remains=found).message())
     return None if found else application
-
-
-def _leave(status: int) -> None:
-    """Without atexit: what the application registered there belongs to its workers."""
-    os._exit(status)
 
 
 def _fork_worker(plan: Plan, order: Message) -> set[int | signal.Signals] | None:

@@ -106,13 +106,10 @@ class Service:
             self.roster.killed(member)
             self._condemn(
                 self.workers[member], f"it has not left within {now - member.since:.1f} s", now)
-        plan = self._start_missing(now)
-        if plan is not None:
-            return plan
         for member in self.roster.to_stop(now):
             self._retire(member, now)
         self._tell_reload()
-        return None
+        return self._start_missing(now)
 
     def next_event(self, now: float) -> float | None:
         """When, after `now`, it must have its turn even if nothing happens; None: never."""
@@ -316,7 +313,7 @@ class Service:
             born = self._fork(handle)
         except OSError as error:
             theirs.close()
-            self._not_started(handle, error.strerror, now)
+            self._not_started(handle, str(error.strerror), now)
             return None
         if born is not None:
             return worker.Plan(
@@ -341,8 +338,8 @@ class Service:
     # -- what processes report -----------------------------------------------------------
     def hear(self, now: float) -> None:
         """Read what has come from workers and molds."""
-        for handle in list(self.molds.values()):
-            self._hear_mold(handle, now)
+        for mold_handle in list(self.molds.values()):
+            self._hear_mold(mold_handle, now)
         for handle in list(self.workers.values()):
             self._hear_worker(handle, now)
             if handle.ended and not handle.pid:
