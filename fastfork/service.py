@@ -33,6 +33,7 @@ LOOK = 1.0  # seconds between two looks at the workers, at most
 LOOK_SHORTEST = 0.05
 MEMORY_LOOK = 2.0
 MOST_WORKERS = 4096
+MOST_ORDERS = 32  # that a mold has not carried out yet
 
 Plan = worker.Plan | mold.Plan
 
@@ -109,11 +110,13 @@ class Service:
         for member in self.roster.to_stop(now):
             self._retire(member, now)
         self._tell_reload()
-        return self._start_missing(now)
+        return self._keep_mold(now) or self._start_missing(now)
 
     def next_event(self, now: float) -> float | None:
         """When, after `now`, it must have its turn even if nothing happens; None: never."""
         times = [handle.kill_at for handle in self.handles() if handle.kill_at is not None]
+        if now < self.roster.retry_at:
+            times.append(self.roster.retry_at)
         if self.workers or self.molds:
             times.append(self._look_at)
         decision = self.roster.next_event(now)
@@ -135,7 +138,7 @@ class Service:
     def reload(self, now: float) -> Plan | None:
         """Begin a new generation.  Returns a plan in a new process, None in the master."""
         logger.info("SIGHUP: reloading %s.", self.name)
-        if self.roster.size != self.wanted:
+        if self.roster.size == 0:  # SIGWINCH was before
             self.roster.resize(self.wanted)
         self._drop_candidate()
         return self._new_generation(now)
@@ -166,9 +169,7 @@ class Service:
         """Those of no generation that workers may still be made of."""
         for generation in list(self.molds):
             if generation not in (self.roster.generation, self.roster.candidate, self.reloading):
-                handle = self.molds.pop(generation)
-                handle.kill()
-                self.leaving.append(handle)
+                self._let_mold_go(generation)
 
     def _not_reloaded(self, why: str) -> None:
         logger.error("%s is not reloaded: %s Generation %d goes on.", self.name, why,
@@ -229,6 +230,14 @@ class Service:
                     listener.close()
         return mask, stacks
 
+    def _keep_mold(self, now: float) -> Plan | None:
+        """Make it anew if it has died: its service cannot replace a worker without it."""
+        generation = self.roster.generation
+        missing = generation not in self.molds and generation not in self.direct
+        if missing and not self.roster.closed and not self.failed and now >= self.roster.retry_at:
+            return self._start_mold(generation, now)
+        return None
+
     def _hear_mold(self, handle: MoldHandle, now: float) -> None:
         for message in handle.receive():
             report = Report.read(message)
@@ -279,13 +288,16 @@ class Service:
                 plan = self._start_worker(number, generation, now)
                 if plan is not None:
                     return plan
-            elif generation not in self.molds:  # it has died
-                return self._start_mold(generation, now)
-            elif not self.molds[generation].loaded:
-                return None
-            else:
+            elif self._can_order(generation):
                 self._order_worker(number, generation, now)
+            else:
+                return None
         return None
+
+    def _can_order(self, generation: int) -> bool:
+        handle = self.molds.get(generation)
+        asked_for = sum(not handle.pid for handle in self.workers.values())
+        return handle is not None and handle.loaded and asked_for < MOST_ORDERS
 
     def _new_worker(self, number: int, generation: int, ours: Channel, now: float) -> WorkerHandle:
         member = self.roster.starting(number, generation, now)
@@ -376,12 +388,14 @@ class Service:
     def _boot_failed(self, report: Report, delay: float, candidate: bool = False) -> None:
         """A worker could not start.  If none of its service ever did, that is the end: what
         does not start now was told wrongly.  Later, what works goes on."""
+        if self.roster.closed:
+            return
         self._tell_trace(report)
         if candidate:
             self._not_reloaded(report.sentence)
         elif self.announced and not self.settings.exit_on_boot_error:
             logger.error("%s Next try in %.1f s.", report.sentence, delay)
-        elif not self.roster.closed and not self.failed:
+        elif not self.failed:
             logger.critical("%s", report.sentence)
             self.failed = report.sentence
 
@@ -528,8 +542,7 @@ class Service:
     def _bury_mold(self, handle: MoldHandle, end: str, now: float) -> None:
         del self.molds[handle.generation]
         if handle.loaded:
-            logger.error("The mold %d of %s %s; a new one is made when it is needed.", handle.pid,
-                         self.name, end)  # fmt: skip
+            logger.error("The mold %d of %s %s; a new one is made.", handle.pid, self.name, end)
         else:
             sentence = f"Cannot serve {self.name}: its mold {handle.pid} {end} before it was ready."
             self._mold_failed(handle.generation, Report(False, sentence), now)
