@@ -36,16 +36,27 @@ def _serve(settings: Settings) -> int:
         from fastfork import worker
     except ImportError as error:
         return _unusable(f"The compiled core of fastfork cannot be loaded: {error}.")
-    from fastfork.master import Master, Service
-    from fastfork.sockets import AddressError
+    from fastfork import mold
+    from fastfork.master import Master
+    from fastfork.notify import Notifier
+    from fastfork.pidfile import PidFileError
+    from fastfork.sockets import AddressError, Passed
+    from fastfork.upgrade import Upgrade
 
-    _check_ready_fd(settings.ready_fd)
+    predecessor = Upgrade.from_environ(os.environ)
+    if predecessor is None:  # an old master has passed the sockets instead
+        _check_ready_fd(settings.ready_fd)
     _raise_file_limit()
     log.set_up(settings.log_level)
+    notifier = Notifier.from_environ(os.environ)
     try:
-        outcome = Master([Service(settings)], settings.ready_fd).run()
-    except AddressError as error:
+        outcome = Master([settings], passed=Passed.from_environ(os.environ), notifier=notifier,
+                         predecessor=predecessor).run()  # fmt: skip
+    except (AddressError, PidFileError) as error:
         return _unusable(str(error))
+    # Here every process comes along: the master in the end, the others at their beginning.
+    if isinstance(outcome, mold.Plan):
+        outcome = mold.run(outcome)
     return outcome if isinstance(outcome, int) else worker.run(outcome)
 
 
