@@ -20,10 +20,6 @@ def imports(directory):
     return [int(line) for line in (directory / "imports").read_text().split()]
 
 
-def parent(pid):
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
 @pytest.mark.parametrize("preload", ["auto", "on"])
 def test_one_import_for_all_workers(web, tmp_path, preload):
     server = web(COUNTS, "--preload", preload, workers=4)

@@ -6,7 +6,8 @@ import socket
 import time
 
 import pytest
-from harness import alive, children, wait_for
+from harness import alive, children, name, wait_for
+from seen import has_open
 
 NOVA_BOUND = 1.0  # seconds: the requirement itself
 ATTEMPTS = 3  # on a machine that is busy with something else
@@ -189,16 +190,11 @@ def test_usr1_reopens_the_access_log(start, tmp_path):
     workers = server.workers()
     server.signal(signal.SIGUSR1)
     server.wait_stderr("SIGUSR1: logs are reopened.")
-    wait_for(lambda: all(_has_open(pid, log) and not _has_open(pid, rotated) for pid in workers))
+    wait_for(lambda: all(has_open(pid, log) and not has_open(pid, rotated) for pid in workers))
     server.get("/after")
     wait_for(lambda: "/after" in log.read_text())
     assert "/after" not in rotated.read_text()
     assert server.workers() == workers
-
-
-def _has_open(pid, path):
-    fds = f"/proc/{pid}/fd"
-    return any(os.path.realpath(f"{fds}/{fd}") == str(path) for fd in os.listdir(fds))
 
 
 def test_usr1_loses_no_line(start, tmp_path):
@@ -302,7 +298,7 @@ def app(environ, start_response):
     everybody = children(master)
     assert len(everybody) == 3  # living ones, the mold among them
     wait_for(lambda: sorted(_all_children(master)) == sorted(everybody))  # no zombies either
-    (victim, *_) = [pid for pid in everybody if "worker" in _comm(pid)]
+    (victim, *_) = [pid for pid in everybody if name(pid) == "fastfork worker"]
     os.kill(victim, signal.SIGKILL)
     server.wait_stderr(" is ready.")
     os.kill(master, signal.SIGHUP)
@@ -314,8 +310,3 @@ def app(environ, start_response):
 def _all_children(pid):
     with open(f"/proc/{pid}/task/{pid}/children") as file:
         return [int(word) for word in file.read().split()]
-
-
-def _comm(pid):
-    with open(f"/proc/{pid}/comm") as file:
-        return file.read()
