@@ -167,7 +167,8 @@ class Roster:
         """(number, generation) of the workers that must be started now."""
         if self.closed:
             return []
-        held = [(member.number, member.generation) for member in self._active()]
+        holders = self.members if self.exclusive else self._active()
+        held = [(member.number, member.generation) for member in holders]
         found = len(held)
         for _ in range(self._startable(now)):
             held.append(self._place(held, self.generation))

@@ -2,9 +2,9 @@ import ctypes
 import grp
 import os
 import pwd
-import traceback
 
 import pytest
+from forked import in_child
 
 from fastfork import identity
 from fastfork.config import ConfigError
@@ -15,25 +15,6 @@ NUMBER = 54321  # has no entry
 PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP = 28, 1 << 2  # prctl(2), capabilities(7)
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-
-
-def in_child(act):
-    """Call `act` in a forked child: what it returns as text.  Its exceptions fail the test."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            text = f"+{act()}"
-        except BaseException:
-            text = f"-{traceback.format_exc()}"
-        os.write(writer, text.encode())
-        os._exit(0)
-    os.close(writer)
-    with open(reader) as file:
-        text = file.read()
-    os.waitpid(pid, 0)
-    assert text.startswith("+"), text
-    return text[1:]
 
 
 def sentence_of(function, *args):

@@ -1,0 +1,530 @@
+"""The roster against a simulated master: whatever happens in whatever order, the bounds hold.
+
+The master does what the roster says; chance decides what becomes of the processes, what the
+operator wishes, how time passes, in which order the master asks, and what it cannot do for a while.
+The world keeps its own books of who lives, and every claim is checked against those.
+
+The same examples each time.  To look further, at random:
+
+    ROSTER_EXAMPLES=20000 pytest tests/unit/test_roster_model.py
+"""
+
+import copy
+import math
+import os
+import sys
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from fastfork.roster import LONGEST_DELAY, STEADY, Roster, State
+
+EXAMPLES = int(os.environ.get("ROSTER_EXAMPLES", "0"))
+GRACE = 12.0
+SIZES = st.integers(0, 9)
+SECONDS = st.one_of(
+    st.sampled_from([0.0, 0.1, 0.5, 1.0, STEADY, GRACE, 31.0]), st.floats(0.0, 40.0)
+)
+CHOICE = st.integers(0, 1000)  # of the members that fit, the one at this index, modulo
+
+
+class Master:
+    """Carries out what the roster decides, and checks each decision when it is made."""
+
+    def __init__(self, size, max_unavailable, exclusive):
+        self.roster = Roster(size, max_unavailable=max_unavailable, exclusive=exclusive)
+        self.now = 0.3
+        self.next_pid = 1
+        self.alive = []  # all that was asked for and has not ended, in order
+        self.broken = set()  # generations that do not boot
+        self.dead = set()  # generations that were abandoned or superseded
+        self.served = {1}  # generations of which a worker was READY, or that needed none
+        self.replaced = []  # told to go because they were worn or of older code
+        self.not_before = 0.0  # nobody of the generation that serves is started before
+        self.absent = set()  # generations without a mold: nothing is started of them
+
+    # -- the books -----------------------------------------------------------------------
+    def those(self, *states, generation=None):
+        return [
+            m for m in self.alive
+            if m.state in states and (generation is None or m.generation == generation)
+        ]  # fmt: skip
+
+    def active(self, generation=None):
+        return self.those(State.STARTING, State.READY, generation=generation)
+
+    def others(self):
+        return [m for m in self.active() if m.generation != self.roster.candidate]
+
+    def outdated(self):
+        return [m for m in self.others() if m.worn or m.generation != self.roster.generation]
+
+    def ready_count(self):
+        return len(self.those(State.READY))
+
+    def floor(self):
+        unavailable = self.roster.max_unavailable
+        return self.roster.size - (max(1, unavailable) if self.roster.exclusive else unavailable)
+
+    def replacing(self):
+        """One fresh worker more than wanted may be there."""
+        roster = self.roster
+        return (
+            not roster.exclusive
+            and roster.max_unavailable == 0
+            and roster.candidate is None
+            and bool(self.outdated())
+        )
+
+    def most(self):
+        """The bound of active workers: one surplus, and only for a reason."""
+        trying = self.roster.candidate is not None and self.roster.size > 0
+        return self.roster.size + (trying or self.replacing())
+
+    # -- a round -------------------------------------------------------------------------
+    def round(self, stop_first=True):
+        self.roster.settle(self.now)
+        if stop_first:
+            self.stop()
+            self.start()
+            self.check_complete()
+        else:
+            self.start()
+            self.stop()
+        self.kill()
+        self.check_sleep()
+
+    def stop(self):
+        roster = self.roster
+        going = roster.to_stop(self.now)
+        assert len(set(map(id, going))) == len(going)
+        assert all(m in self.alive and m.state is not State.STOPPING for m in going)
+        if roster.closed:
+            assert going == []
+        self.check_gate(going)
+        self.check_pace(going)
+        wrong = [m for m in going if m.generation != roster.generation]
+        ready = self.ready_count()
+        for member in going:
+            if member in self.outdated() and roster.size:
+                self.replaced.append(member)
+            roster.stopping(member, self.now, self.now + GRACE)
+        if roster.exclusive and wrong:
+            assert self.active() == [m for m in self.active() if m.generation == roster.generation]
+        else:
+            assert self.ready_count() >= min(ready, self.floor())
+        assert len(self.active()) <= self.most() or roster.closed
+        assert roster.to_stop(self.now) == []
+
+    def check_gate(self, going):
+        """Behind the gate nobody is stopped but a surplus and an abandoned candidate."""
+        roster = self.roster
+        if roster.candidate is not None and roster.size and len(self.others()) <= roster.size:
+            assert all(m.generation in self.dead and m.state is State.STARTING for m in going)
+
+    def check_pace(self, going):
+        """Not too many leave at a time because they are replaced; a surplus may."""
+        roster = self.roster
+        if len(self.others()) > roster.size + self.replacing() or not roster.size:
+            return
+        told = [
+            m for m in going
+            if m in self.outdated() and not (m.generation in self.dead and not m.is_ready)
+        ]  # fmt: skip
+        if roster.exclusive:
+            told = [m for m in told if m.worn and m.generation == roster.generation]
+        leaving = [m for m in self.replaced if m in self.alive]
+        most = max(1, roster.max_unavailable, roster.size // 4)
+        assert not told or len(leaving) + len(told) <= most
+
+    def start(self):
+        wanted = self.roster.to_start(self.now)
+        for number, generation in wanted:
+            if generation not in self.absent:
+                self.start_one(number, generation)
+
+    def start_one(self, number, generation):
+        roster = self.roster
+        assert not roster.closed and roster.size > 0
+        assert generation in (roster.generation, roster.candidate)
+        assert generation not in self.dead and number >= 0
+        if generation == roster.candidate:
+            assert self.active(generation) == []
+        else:
+            assert self.now >= self.not_before
+        if roster.exclusive:
+            assert all(m.generation == generation for m in self.alive)
+            assert len(self.alive) < roster.size
+            assert number not in [m.number for m in self.alive]
+        assert len(self.active()) < self.most()
+        assert (number, generation) not in [(m.number, m.generation) for m in self.active()]
+        self.alive.append(roster.starting(number, generation, self.now))
+
+    def kill(self):
+        overdue = self.roster.overdue(self.now)
+        for member in self.alive:
+            late = member.deadline is not None and member.deadline <= self.now
+            assert (member in overdue) == late
+        for member in overdue:
+            assert member.state is State.STOPPING
+            self.roster.killed(member)
+        assert self.roster.overdue(self.now) == []
+
+    def check_complete(self):
+        """After a round nothing that could be done is left undone."""
+        roster = self.roster
+        left = [g for _, g in roster.to_start(self.now) if g not in self.absent]
+        assert left == []
+        assert roster.to_stop(self.now) == []
+        if roster.closed or roster.size == 0 or roster.generation in self.absent:
+            return
+        if roster.candidate is not None and roster.candidate not in self.absent:
+            assert len(self.active(roster.candidate)) == 1
+        places = self.alive if roster.exclusive else self.others()
+        older = roster.exclusive and any(m.generation != roster.generation for m in self.alive)
+        if len(places) < roster.size and not older:
+            booting = self.those(State.STARTING, generation=roster.generation)
+            assert self.now < self.not_before or (roster.strikes and booting)
+
+    def check_sleep(self):
+        """Until the next event every decision stays what it is."""
+        event = self.roster.next_event(self.now)
+        assert event is None or event > self.now
+        end = self.now + 100.0 if event is None else math.nextafter(event, 0.0)
+        roster = copy.deepcopy(self.roster)
+        before = decisions(roster, self.now)
+        for part in (0.3, 0.7, 0.999, 1.0):
+            time = min(end, self.now + (end - self.now) * part)
+            roster.settle(time)
+            assert decisions(roster, time) == before
+
+    # -- what happens --------------------------------------------------------------------
+    def boot(self, member):
+        """The worker says that it is ready."""
+        first = member.generation == self.roster.candidate and member.state is State.STARTING
+        self.roster.ready(member, self.now)
+        if first:
+            self.served.add(member.generation)
+            self.not_before = 0.0
+        assert member.state in (State.READY, State.STOPPING)
+
+    def bury(self, member):
+        self.fall(member, self.roster.ended, member, self.now)
+        self.alive.remove(member)
+
+    def lose(self, member):
+        self.fall(member, self.roster.not_started, member, self.now)
+        self.alive.remove(member)
+
+    def fail(self, member):
+        self.fall(member, self.roster.failed, member, self.now, self.now + 0.5)
+
+    def fall(self, member, report, *arguments):
+        """Report a misfortune; that of a candidate, of older code or of one that was told to
+        go is no back-off for the others."""
+        roster = self.roster
+        before = (roster.strikes, roster.retry_at)
+        candidate, generation = roster.candidate, roster.generation
+        innocent = member.generation != generation or member.state is State.STOPPING
+        proves = member.generation == candidate and member.state is State.STARTING
+        roster.settle(self.now)
+        settled = roster.strikes
+        delay = report(*arguments)
+        assert 0.0 <= delay <= LONGEST_DELAY
+        if innocent:
+            assert (roster.strikes, roster.retry_at) == (settled, before[1])
+        if proves:
+            assert roster.candidate is None
+            self.dead.add(candidate)
+        else:
+            assert roster.candidate == candidate
+        assert roster.generation == generation
+        self.not_before = max(self.not_before, self.now + delay)
+
+    def reload(self, works):
+        roster = self.roster
+        if roster.candidate is not None:
+            self.dead.add(roster.candidate)
+        generation = max(self.served | self.dead | {roster.generation}) + 1
+        if not works:
+            self.broken.add(generation)
+        roster.reload(generation)
+        if roster.exclusive:
+            self.served.add(generation)
+            self.not_before = 0.0
+
+    def abandon(self):
+        if self.roster.candidate is not None:
+            self.dead.add(self.roster.candidate)
+        self.roster.abandon()
+
+    def stop_by_hand(self, member):
+        """The master's own decision, for one that is stuck, say."""
+        trying = member.generation == self.roster.candidate and self.roster.size > 0
+        if trying and member.state is State.STARTING:
+            self.dead.add(member.generation)
+        self.roster.stopping(member, self.now, self.now)
+
+    # -- a world that behaves well ---------------------------------------------------------
+    def calm_down(self):
+        """From now on what is started boots and what was told to stop ends, one after the
+        other; the operator wants workers and replaces code that does not boot, and time
+        passes only when nothing else is left to happen.  The table must come to rest, and
+        soon."""
+        self.absent.clear()
+        self.roster.resize(self.roster.size or 2)
+        if self.roster.generation in self.broken:
+            self.reload(works=True)
+        steps = 12 + 4 * len(self.alive) + 6 * self.roster.size
+        for _ in range(steps):
+            self.round()
+            if not self.happen():
+                break
+        else:
+            raise AssertionError(f"no rest after {steps} steps: {self.roster.members}")
+        roster = self.roster
+        if roster.closed:
+            return
+        assert roster.all_ready() and not roster.rolling(), roster.members
+        assert len(self.alive) == roster.size
+        assert roster.candidate is None and roster.generation not in self.broken
+
+    def happen(self):
+        """The next thing; False if there is none."""
+        booting, stopping = self.those(State.STARTING), self.those(State.STOPPING)
+        if booting and booting[0].generation in self.broken:
+            self.fail(booting[0])
+        elif booting:
+            self.boot(booting[0])
+        elif stopping:
+            self.bury(stopping[0])
+        else:
+            event = self.roster.next_event(self.now)
+            if event is None:
+                return False
+            self.now = event
+        return True
+
+
+def decisions(roster, now):
+    index = {id(member): i for i, member in enumerate(roster.members)}
+    return (
+        roster.to_start(now),
+        [index[id(member)] for member in roster.to_stop(now)],
+        [index[id(member)] for member in roster.overdue(now)],
+    )
+
+
+class Chaos(RuleBasedStateMachine):
+    @initialize(
+        size=SIZES,
+        max_unavailable=st.sampled_from([0, 0, 0, 1, 2, 3, 20]),
+        exclusive=st.sampled_from([False, False, True]),
+        well=st.booleans(),
+    )
+    def begin(self, size, max_unavailable, exclusive, well):
+        self.master = Master(size, max_unavailable, exclusive)
+        self.late = 0  # rounds that the master is late
+        self.stop_first = True
+        self.master.round()
+        if well:
+            for member in self.master.those(State.STARTING):
+                self.master.boot(member)
+
+    def pick(self, choice, *states, generation=None):
+        """Some member in one of these states, or None."""
+        found = self.master.those(*states, generation=generation)
+        return found[choice % len(found)] if found else None
+
+    @property
+    def roster(self):
+        return self.master.roster
+
+    # -- processes -----------------------------------------------------------------------
+    @rule(choice=CHOICE, count=st.integers(1, 4))
+    def boots_end(self, choice, count):
+        """Booting workers become ready, or fail if their code is no good."""
+        for _ in range(count):
+            member = self.pick(choice, State.STARTING)
+            if member is not None and member.generation in self.master.broken:
+                self.master.fail(member)
+            elif member is not None:
+                self.master.boot(member)
+
+    @precondition(lambda self: self.roster.candidate is not None)
+    @rule()
+    def candidate_boots(self):
+        for member in self.master.active(self.roster.candidate):
+            if member.generation in self.master.broken:
+                self.master.fail(member)
+            else:
+                self.master.boot(member)
+
+    @rule(choice=CHOICE)
+    def boot_fails(self, choice):
+        member = self.pick(choice, State.STARTING)
+        if member is not None:
+            self.master.fail(member)
+
+    @rule(choice=CHOICE)
+    def says_ready_while_it_stops(self, choice):
+        member = self.pick(choice, State.STOPPING)
+        if member is not None:
+            self.roster.ready(member, self.master.now)
+            assert member.state is State.STOPPING
+
+    @rule(choice=CHOICE)
+    def pid_is_known(self, choice):
+        nameless = [m for m in self.master.alive if not m.pid]
+        if nameless:
+            self.roster.started(nameless[choice % len(nameless)], self.master.next_pid)
+            self.master.next_pid += 1
+
+    @rule(choice=CHOICE, stopping=st.booleans())
+    def no_process(self, choice, stopping):
+        member = self.pick(choice, State.STOPPING if stopping else State.STARTING)
+        if member is not None and not member.pid:
+            self.master.lose(member)
+
+    @rule(choice=CHOICE, state=st.sampled_from(list(State)), count=st.integers(1, 3))
+    def dies(self, choice, state, count):
+        for _ in range(count):
+            member = self.pick(choice, state)
+            if member is not None:
+                self.master.bury(member)
+
+    @rule(count=st.integers(1, 12))
+    def stopped_ones_end(self, count):
+        for member in self.master.those(State.STOPPING)[:count]:
+            self.master.bury(member)
+
+    # -- wishes --------------------------------------------------------------------------
+    @rule(choice=CHOICE, count=st.integers(1, 9))
+    def wear(self, choice, count):
+        ready = self.master.those(State.READY)
+        for i in range(min(count, len(ready))):
+            self.roster.wear(ready[(choice + i) % len(ready)], "max_requests")
+
+    @rule(choice=CHOICE, state=st.sampled_from(list(State)))
+    def stop_one(self, choice, state):
+        member = self.pick(choice, state)
+        if member is not None:
+            self.master.stop_by_hand(member)
+
+    @rule(works=st.booleans())
+    def reload(self, works):
+        self.master.reload(works)
+
+    @rule()
+    def abandon(self):
+        self.master.abandon()
+
+    @rule(size=SIZES)
+    def resize(self, size):
+        self.roster.resize(size)
+
+    @rule(size=SIZES)
+    def winch(self, size):
+        self.roster.resize(0)
+        self.master.round(self.stop_first)
+        if not self.roster.closed:
+            assert self.master.active() == []
+        self.roster.resize(size)
+
+    @precondition(lambda self: self.late == 0)
+    @rule(surely=st.integers(0, 5))
+    def close(self, surely):
+        if surely == 5:
+            self.roster.close()
+
+    # -- the master ----------------------------------------------------------------------
+    @rule(absent=st.booleans(), newest=st.booleans())
+    def mold(self, absent, newest):
+        """The mold of a generation goes or comes."""
+        generation = self.roster.candidate if newest else self.roster.generation
+        if absent and generation is not None:
+            self.master.absent.add(generation)
+        else:
+            self.master.absent.clear()
+
+    @rule(late=st.integers(1, 4), stop_first=st.booleans())
+    def change_habits(self, late, stop_first):
+        self.late, self.stop_first = late, stop_first
+
+    @rule(seconds=SECONDS)
+    def time_passes(self, seconds):
+        self.master.now += seconds
+
+    @rule()
+    def sleep(self):
+        """Until the roster wants to be asked again."""
+        event = self.roster.next_event(self.master.now)
+        if event is not None:
+            self.master.now = event
+
+    # -- always --------------------------------------------------------------------------
+    @invariant()
+    def go_round(self):
+        if not hasattr(self, "master"):
+            return
+        if self.late:
+            self.late -= 1
+        else:
+            self.master.round(self.stop_first)
+
+    @invariant()
+    def nobody_is_lost(self):
+        if not hasattr(self, "master"):
+            return
+        roster, alive = self.roster, self.master.alive
+        assert [id(m) for m in roster.members] == [id(m) for m in alive]
+        assert roster.pids() == [m.pid for m in alive if m.pid]
+        assert all(roster.member(m.pid) is m for m in alive if m.pid)
+        assert roster.ready_count() == self.master.ready_count()
+
+    @invariant()
+    def places_and_generations_are_apart(self):
+        if not hasattr(self, "master"):
+            return
+        active = [(m.number, m.generation) for m in self.master.active()]
+        assert len(set(active)) == len(active)
+        if self.roster.exclusive:
+            assert len({m.generation for m in self.master.alive}) <= 1
+            assert len({m.number for m in self.master.alive}) == len(self.master.alive)
+
+    @invariant()
+    def what_serves_has_proved_itself(self):
+        if not hasattr(self, "master"):
+            return
+        roster = self.roster
+        assert roster.generation in self.master.served
+        assert roster.candidate is None or roster.candidate > roster.generation
+        assert roster.candidate not in self.master.dead
+        if roster.all_ready():
+            assert not roster.rolling()
+            assert len(self.master.active()) == roster.size
+            ready = self.master.those(State.READY, generation=roster.generation)
+            assert len([m for m in ready if not m.worn]) == roster.size
+
+    def teardown(self):
+        if sys.exc_info()[0] is None:  # a failure is not to be hidden behind another
+            self.master.calm_down()
+
+
+TestChaos = Chaos.TestCase
+TestChaos.settings = settings(
+    max_examples=EXAMPLES or 100,
+    stateful_step_count=40,
+    derandomize=not EXAMPLES,
+    database=None,
+    deadline=None,
+    print_blob=False,
+    suppress_health_check=list(HealthCheck),
+)
