@@ -140,7 +140,7 @@ class Master:
         except (sockets.AddressError, PidFileError):
             self._close()
             raise
-        self._passed.close_rest()
+        self._passed.close_unused()
         backlog = max(service.settings.backlog for service in self.services)
         limit = sockets.cut_backlog(backlog)
         if limit is not None:
@@ -162,7 +162,9 @@ class Master:
         os.close(self._wake_write)
         if self.ready_fd is not None:
             os.close(self.ready_fd)
-        for part in (self.control, self.pid_file, self.predecessor, self.successor):
+        if self.pid_file is not None:
+            self.pid_file.forget()
+        for part in (self.control, self.predecessor, self.successor):
             if part is not None:
                 part.let_go()
 
@@ -351,6 +353,8 @@ class Master:
         end = successor.ended()
         if end is not None:
             self.successor = None
+            for service in self.services:
+                sockets.claim(service.listeners)
             if self._exit_status is None:
                 logger.error("The new master %d %s; this one goes on.", successor.pid,
                              describe_end(end))  # fmt: skip
@@ -363,13 +367,13 @@ class Master:
         successor.let_go()
         self.successor = None
         for service in self.services:
-            for listener in service.listeners:
-                listener.handed_over = True
             service.retire_all(self._now)
 
     def _succeed(self) -> None:
         """The old master has let go of everything."""
         self.predecessor = None
+        for service in self.services:
+            sockets.claim(service.listeners)
         if self.pid_file is not None:
             try:
                 self.pid_file.acquire()

@@ -48,7 +48,8 @@ class Service:
         self.reference = app.parse(settings.app)
         self.name = str(self.reference)
         self.identity = identity.resolve(settings.user, settings.group)
-        sockets.check(settings.bind)
+        for text in settings.bind:
+            sockets.parse(text)
         self.access_log = settings.access_log
         if self.access_log not in (None, "-"):
             self.access_log = os.path.abspath(self.access_log)  # before anybody's --chdir

@@ -30,14 +30,14 @@ class Successor:
     ) -> None:
         """Starts it.  OSError."""
         self._channel, theirs = pair()
-        handed = sockets.hand_over(listeners)
-        fds = [theirs.fd, *(fd for numbers in handed.values() for fd in numbers)]
-        env = {**os.environ, **environ, VARIABLE: str(theirs.fd), **sockets.listed(handed)}
+        env = {**os.environ, **environ, VARIABLE: str(theirs.fd), **sockets.hand_over(listeners)}
+        fds = [theirs.fd, *(listener.socket.fileno() for listener in listeners)]
         try:
             self._process = subprocess.Popen(
                 [sys.executable, *sys.orig_argv[1:]], env=env, pass_fds=fds, cwd=_directory)
         except OSError:
             self._channel.close()
+            sockets.claim(listeners)
             raise
         finally:
             theirs.close()

@@ -87,6 +87,9 @@ def run(plan: Plan) -> int:
         log.logger.critical("The worker's loop failed.", exc_info=error)
         return EXIT_FAILED
     finally:
+        # A second one (whoever signals the whole process group sends it, beside the master) must
+        # not end us in the middle of the interpreter's exit.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for listener in plan.listeners:
             listener.close()  # the interpreter's exit may take seconds: free the port before
         core.flush_access_log()
