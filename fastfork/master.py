@@ -21,9 +21,8 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
-from fastfork import __version__, _core, sockets
+from fastfork import __version__, _core, control, sockets
 from fastfork.config import Settings
-from fastfork.control import Control
 from fastfork.family import Family
 from fastfork.handle import Handle, describe_end
 from fastfork.log import logger
@@ -65,7 +64,7 @@ class Master:
         self.pid_file = None if first.pid is None else PidFile(first.pid)
         self.notifier = notifier
         self.control_path = first.control
-        self.control: Control | None = None
+        self.control: control.Control | None = None
         self.predecessor = predecessor
         self.successor: Successor | None = None
         self.ready = False  # all workers of all services have been, once
@@ -78,6 +77,7 @@ class Master:
         self._now = time.monotonic()  # one time for all decisions of a round
         self._interrupted = False  # by one SIGINT; the second one means it
         self._watchdog_at = 0.0
+        self._told_ready = False  # systemd has been
 
     def run(self) -> int | Plan:
         """Serve.  Returns the exit status in the master, a plan in every other process.
@@ -90,7 +90,7 @@ class Master:
         self._wake, self._wake_write = os.pipe()
         self.family.private.append(self._let_go)
         self._take_signals()
-        self.control = Control.make(self.control_path, self._answer)
+        self.control = control.start(self.control_path, self._answer)
         try:
             outcome = self._supervise()
         except BaseException as error:
@@ -164,9 +164,11 @@ class Master:
             os.close(self.ready_fd)
         if self.pid_file is not None:
             self.pid_file.forget()
-        for part in (self.control, self.predecessor, self.successor):
-            if part is not None:
-                part.let_go()
+        if self.control is not None:
+            self.control.close()
+        for other in (self.predecessor, self.successor):
+            if other is not None:
+                other.let_go()
 
     # -- signals -------------------------------------------------------------------------
     def _take_signals(self) -> None:
@@ -206,6 +208,7 @@ class Master:
 
     def _act_on_sighup(self) -> Plan | None:
         self.notifier.reloading()
+        self._told_ready = False
         for service in self.services:
             plan = service.reload(self._now)
             if plan is not None:
@@ -309,8 +312,13 @@ class Master:
         if not self.ready and all(service.announced for service in self.services):
             self.ready = True
             self._tell_ready()
-        if self.ready and not any(service.reloading for service in self.services):
-            self.notifier.ready()
+        if not self._told_ready and self.ready and not any(s.reloading for s in self.services):
+            self._told_ready = True
+            self.notifier.ready(self._summary())
+
+    def _summary(self) -> str:
+        return "; ".join(
+            f"{service.name} on {', '.join(service.urls)}" for service in self.services)
 
     def _tell_ready(self) -> None:
         if self.predecessor is not None:
@@ -331,8 +339,6 @@ class Master:
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """To a command that came over the control socket."""
-        if request.get("command") != "status":
-            return {"error": f"there is no command {request.get('command')!r}"}
         return {
             "version": __version__,
             "pid": self.pid,
@@ -372,6 +378,7 @@ class Master:
     def _succeed(self) -> None:
         """The old master has let go of everything."""
         self.predecessor = None
+        self._told_ready = False  # nobody listened to us before
         for service in self.services:
             sockets.claim(service.listeners)
         if self.pid_file is not None:
@@ -402,14 +409,21 @@ class Master:
         timeout = None
         if soonest is not None:
             timeout = max(0.0, soonest - time.monotonic()) * 1000 + 1
-        events = poll.poll(timeout)
+        happened = poll.poll(timeout)
         if self.control is not None:
-            self.control.handle(dict(events), time.monotonic())
+            self._serve_control(self.control, dict(happened))
         try:
             while len(os.read(self._wake, 4096)) == 4096:
                 pass
         except BlockingIOError:
             pass
+
+    def _serve_control(self, served: control.Control, events: dict[int, int]) -> None:
+        now = time.monotonic()
+        for fd in served.fds():
+            if fd in events:
+                served.handle(fd, events[fd], now)
+        served.expire(now)
 
     def _beat(self) -> float | None:
         """systemd's watchdog.  Returns when it is due again."""

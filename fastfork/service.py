@@ -105,9 +105,9 @@ class Service:
         if now >= self._look_at:
             self._look(now)
         for member in self.roster.overdue(now):
+            given = (member.deadline or now) - member.since
             self.roster.killed(member)
-            self._condemn(
-                self.workers[member], f"it has not left within {now - member.since:.1f} s", now)
+            self._condemn(self.workers[member], f"it has not left within {given:g} s", now)
         for member in self.roster.to_stop(now):
             self._retire(member, now)
         self._tell_reload()

@@ -290,7 +290,8 @@ def _bind_guarded(sock: socket.socket, path: str, mode: int | None, owner: Owner
     try:
         _dress(path, 0o777 & ~umask if mode is None else mode, owner)
     except BaseException:
-        os.unlink(path)
+        with contextlib.suppress(OSError):
+            os.unlink(path)
         raise
 
 

@@ -198,6 +198,16 @@ def test_handed_over(acquire, path):
     assert not path.exists()
 
 
+def test_handed_over_although_a_child_did_not_forget(acquire, path):
+    file = acquire()
+    copy = os.dup(file._fd)  # a fork has the same: another descriptor of one open file
+    try:
+        file.hand_over()
+        acquire()
+    finally:
+        os.close(copy)
+
+
 def test_a_child_that_forgets_leaves_the_lock(acquire, path):
     file = acquire()
     in_child(file.forget)

@@ -398,16 +398,19 @@ def test_an_owner_who_cannot_be_had(tmp_path):
         os.close(before)
 
 
-def test_a_link_in_the_socket_s_place_is_not_followed(tmp_path):
-    precious = tmp_path / "precious"
-    precious.touch(0o600)
+def test_what_is_put_in_the_socket_s_place_is_left_alone(listen, tmp_path):
+    other = tmp_path / "other"
+    listen(f"unix:{other}")
+    mode = stat.S_IMODE(other.stat().st_mode)
     link = tmp_path / "s"
-    link.symlink_to(precious)
-    with pytest.raises(OSError):
-        sockets._dress(str(link), 0o666, None)
-    with pytest.raises(OSError, match="something else"):
-        sockets._dress(str(precious), 0o666, None)
-    assert stat.S_IMODE(precious.stat().st_mode) == 0o600
+    link.symlink_to(other)
+    file = tmp_path / "file"
+    file.touch(0o600)
+    for wrong in (link, file):
+        with pytest.raises(OSError, match="something else"):
+            sockets._dress(str(wrong), 0o666, None)
+    assert stat.S_IMODE(other.stat().st_mode) == mode != 0o666
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 # -- systemd -----------------------------------------------------------------------------
@@ -505,8 +508,8 @@ def test_activation_that_makes_no_sense(count, names, sentence):
     assert in_child(run).startswith(sentence)
 
 
-def open_all(*bind, passed, mode=None, owner=None):
-    return sockets.open_all(bind, backlog=16, mode=mode, owner=owner, passed=passed)
+def open_all(*bind, passed, backlog=16):
+    return sockets.open_all(bind, backlog=backlog, mode=None, owner=None, passed=passed)
 
 
 @pytest.fixture
@@ -670,6 +673,29 @@ def test_a_new_master_takes_the_very_sockets(have, tmp_path):
     for mine, theirs in zip(new, [old[4], old[1], old[2], old[3], old[0]], strict=True):
         assert same(mine, theirs) and mine.url == theirs.url
         assert not os.get_inheritable(mine.socket.fileno())
+
+
+def test_a_new_master_may_have_another_backlog(have, tmp_path):
+    bind = f"unix:{tmp_path}/s"
+    have(bind, passed=handed(have(bind)), backlog=0)
+    with socket.socket(socket.AF_UNIX) as waiting, socket.socket(socket.AF_UNIX) as one_more:
+        waiting.connect(f"{tmp_path}/s")
+        one_more.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            one_more.connect(f"{tmp_path}/s")
+
+
+@root
+def test_mode_and_owner_reach_the_socket(tmp_path):
+    """And what was passed keeps its own."""
+    [old] = sockets.open_all([f"unix:{tmp_path}/s"], backlog=16, mode=0o640, passed=Passed(),
+                             owner=identity.owner(":daemon"))  # fmt: skip
+    [new] = sockets.open_all([f"unix:{tmp_path}/s"], backlog=16, mode=0o666, passed=handed([old]),
+                             owner=None)  # fmt: skip
+    found = (tmp_path / "s").stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_gid) == (0o640, DAEMON.pw_gid)
+    old.close()
+    new.close()
 
 
 def test_a_port_that_is_written_otherwise_is_the_same(have):
