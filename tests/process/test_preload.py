@@ -200,12 +200,12 @@ def app(environ, start_response):
     return answer(start_response, f"{random.random()} {random.SystemRandom().random()}")
 """, workers=3)
     assert len(server.molds()) == 1
-    clients = [server.connect() for _ in range(3)]
-    waiting = [gates() for _ in range(3)]
+    waiting, clients = [gates() for _ in range(3)], []
     try:
-        for client, gate in zip(clients, waiting, strict=True):
-            client.send(f"GET /?{gate.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-            gate.reached()  # so each is in another worker
+        for gate in waiting:
+            clients.append(server.connect())
+            clients[-1].send(f"GET /?{gate.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            gate.reached()  # so the next connection is another worker's
         for gate in waiting:
             gate.open()
         drawn = [client.read_response().body.split() for client in clients]

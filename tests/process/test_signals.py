@@ -121,12 +121,12 @@ def test_as_many_times_as_the_signal_comes(start):
 
 def test_ttou_does_not_cut_a_request_off(start, gates):
     server = start("small_apps:wait", workers=2)
-    waiting = [gates(), gates()]
-    clients = [server.connect() for _ in waiting]
+    waiting, clients = [gates(), gates()], []
     try:
-        for client, gate in zip(clients, waiting, strict=True):
-            client.send(f"GET /?{gate.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-            gate.reached()
+        for gate in waiting:
+            clients.append(server.connect())
+            clients[-1].send(f"GET /?{gate.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            gate.reached()  # so the next connection is the other worker's
         server.signal(signal.SIGTTOU)
         server.wait_stderr("SIGTTOU: ")
         for gate in waiting:
@@ -141,8 +141,9 @@ def test_ttou_does_not_cut_a_request_off(start, gates):
 def test_the_last_worker_is_not_taken_away_by_ttou(start):
     server = start("small_apps:pid")
     server.signal(signal.SIGTTOU)
+    server.wait_stderr("SIGTTOU: small_apps:pid has 1 worker now.")
     server.signal(signal.SIGTTIN)
-    server.wait_stderr("SIGTTIN: ")
+    server.wait_stderr("SIGTTIN: small_apps:pid has 2 workers now.")
     wait_for(lambda: len(server.workers()) == 2)
     assert int(server.get("/").body) in server.workers()
 
@@ -292,11 +293,11 @@ def app(environ, start_response):
     return answer(start_response, str(os.getppid()))
 """, workers=2, launcher=UNSHARE)
     (master,) = children(server.pid)
+    everybody = children(master)
+    assert len(everybody) == 3  # the mold among them
     assert server.ready["pid"] == 1
     for _ in range(5):
         assert server.get("/").body == b"1"
-    everybody = children(master)
-    assert len(everybody) == 3  # living ones, the mold among them
     wait_for(lambda: sorted(_all_children(master)) == sorted(everybody))  # no zombies either
     (victim, *_) = [pid for pid in everybody if name(pid) == "fastfork worker"]
     os.kill(victim, signal.SIGKILL)
