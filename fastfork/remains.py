@@ -125,10 +125,8 @@ def _connection(fd: int) -> str | None:
     try:
         if sock.type not in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET):
             return None
-        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            return None
         return _peer(sock)
-    except OSError:  # not connected
+    except OSError:  # not connected; listening sockets are not
         return "a connection that is being made" if _is_connecting(sock) else None
     finally:
         sock.detach()

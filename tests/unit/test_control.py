@@ -277,6 +277,19 @@ def test_a_client_that_does_not_read_is_dropped(make, connect):
     assert list(server.fds().values()) == [select.POLLIN]
 
 
+def test_who_has_taken_an_answer_has_time_for_another_request(make, connect):
+    server = make(lambda request: {"long": "x" * (1 << 20)})
+    client = connect(server)
+    client.sendall(b'{"command": "status"}\n')
+    work(server, now=1.0)
+    assert select.POLLOUT in server.fds().values() and server.next_event() == 6.0
+    client.setblocking(False)
+    while select.POLLOUT in server.fds().values():
+        client.recv(1 << 20)
+        work(server, now=4.0)
+    assert server.next_event() == 9.0
+
+
 LEFT = """
 import resource, select, socket, sys
 from fastfork import control, log
