@@ -5,7 +5,7 @@ Both sides speak JSON, one line each: a request is an object with a "command", t
 object, with an "error" if it cannot be done.
 
 The master must never wait for whoever asks.  So nothing here blocks; what clients may keep of
-the master is bounded in number, bytes and time; and one request is answered per call.
+the master is bounded in number, bytes and time; and one request of each is answered per call.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import select
 import socket
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,17 +146,6 @@ def _listens(path: Path) -> bool:
 
 
 # -- the server's side -------------------------------------------------------------------
-def start(setting: str, answer: Answer) -> Control | None:
-    """The control socket that the setting `control` asks for.  One that cannot be made is a
-    warning in the log, and None."""
-    try:
-        path = place(setting)
-        return None if path is None else Control(path, answer)
-    except ControlError as error:
-        logger.warning("There is no control socket for fastfork status: %s.", error)
-        return None
-
-
 @dataclass(slots=True)
 class _Client:
     socket: socket.socket
@@ -169,14 +158,13 @@ class Control:
     """The socket at `path` and who is connected to it.
 
     `answer` gets a request with one of `COMMANDS` and returns the answer.  The caller polls
-    `fds()`, calls `handle` for each that has events, and `expire` when `next_event()` is due or
-    earlier.  ControlError if the socket cannot be made.
+    `fds()`, until `next_event()` at the latest, and calls `handle` with what the poll has given.
+    ControlError if the socket cannot be made.
     """
 
     def __init__(self, path: str | os.PathLike[str], answer: Answer) -> None:
         self.path = Path(path)
         self._answer = answer
-        self._pid = os.getpid()
         self._clients: dict[int, _Client] = {}
         self._resume_at: float | None = None  # nobody is accepted before
         mask = os.umask(0o177)  # so that it is never anybody else's, not even for a moment
@@ -188,33 +176,55 @@ class Control:
         finally:
             os.umask(mask)
 
+    @classmethod
+    def make(cls, setting: str, answer: Answer) -> Control | None:
+        """The one that the setting `control` asks for.  If it cannot be made that is a warning
+        in the log, and None."""
+        try:
+            path = place(setting)
+            return None if path is None else cls(path, answer)
+        except ControlError as error:
+            logger.warning("There is no control socket for fastfork status: %s.", error)
+            return None
+
     def close(self) -> None:
-        """Close all; the process that made the socket also removes its file."""
+        """Close all and remove the socket's file."""
+        with contextlib.suppress(OSError):
+            self._listener.remove()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close all in a process that was forked: the file is not its own."""
         for fd in list(self._clients):
             self._drop(fd)
-        if os.getpid() == self._pid:
-            with contextlib.suppress(OSError):
-                self._listener.remove()
         self._listener.close()
 
     def fds(self) -> dict[int, int]:
-        """What to wait for, events of poll(2) by descriptor; other ones after each `handle`
-        and each `expire`."""
+        """What to wait for, events of poll(2) by descriptor; others after each `handle`."""
         wanted = {fd: _events(client) for fd, client in self._clients.items()}
         if len(self._clients) < MOST_CLIENTS and self._resume_at is None:
             wanted[self._listener.socket.fileno()] = select.POLLIN
         return wanted
 
     def next_event(self) -> float | None:
-        """When `expire` has something to do; None: only after another event."""
+        """When time alone gives `handle` something to do; None: never."""
         times = [client.deadline for client in self._clients.values()]
         if self._resume_at is not None:
             times.append(self._resume_at)
         return min(times, default=None)
 
-    def expire(self, now: float) -> None:
-        """Drop clients that are too slow.  `now` is a time in seconds of any clock that does not
-        jump, here as in `handle`."""
+    def handle(self, events: Mapping[int, int], now: float) -> None:
+        """Serve those whose descriptors have `events`, drop who is too slow.  Descriptors that
+        are not of `fds()` are ignored.  `now` is a time in seconds of any clock that does not
+        jump."""
+        for fd in events:
+            if fd in self._clients:
+                self._handle_client(fd, now)
+        if self._listener.socket.fileno() in events:
+            self._accept(now)
+        self._expire(now)
+
+    def _expire(self, now: float) -> None:
         for fd, client in list(self._clients.items()):
             if now >= client.deadline:
                 logger.debug("A client of the control socket was too slow and is dropped.")
@@ -222,17 +232,9 @@ class Control:
         if self._resume_at is not None and now >= self._resume_at:
             self._resume_at = None
 
-    def handle(self, fd: int, events: int, now: float) -> None:
-        """`fd`, one of `fds()`, has `events`.  Others are ignored: what has been closed since
-        the poll."""
-        if fd == self._listener.socket.fileno():
-            self._accept(now)
-            return
-        client = self._clients.get(fd)
-        if client is None:
-            return
+    def _handle_client(self, fd: int, now: float) -> None:
         try:
-            goes_on = self._serve(client, now)
+            goes_on = self._serve(self._clients[fd], now)
         except (BlockingIOError, InterruptedError):
             goes_on = True
         except OSError:

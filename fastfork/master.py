@@ -21,8 +21,9 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
-from fastfork import __version__, _core, control, sockets
+from fastfork import __version__, _core, sockets
 from fastfork.config import Settings
+from fastfork.control import Control
 from fastfork.family import Family
 from fastfork.handle import Handle, describe_end
 from fastfork.log import logger
@@ -32,7 +33,7 @@ from fastfork.pidfile import PidFile, PidFileError
 from fastfork.service import BOOT_FAILURE_GRACE, Plan, Service
 from fastfork.upgrade import Successor, Upgrade
 
-ONE_SLAUGHTER = 1.0  # seconds in which the kernel's kills are seen at once and reaped one by one
+OOM_LOOK = 2.0  # seconds between two looks at what the kernel has killed
 
 EXIT_OK, EXIT_FAILED, EXIT_UNUSABLE = 0, 1, 2
 
@@ -64,7 +65,7 @@ class Master:
         self.pid_file = None if first.pid is None else PidFile(first.pid)
         self.notifier = notifier
         self.control_path = first.control
-        self.control: control.Control | None = None
+        self.control: Control | None = None
         self.predecessor = predecessor
         self.successor: Successor | None = None
         self.ready = False  # all workers of all services have been, once
@@ -72,6 +73,7 @@ class Master:
         self._passed = passed
         self._oom = OomWatch()
         self._verdict, self._verdict_until = Verdict.NO, 0.0
+        self._oom_look_at = 0.0
         self._signals: deque[int] = deque()
         self._exit_status: int | None = None  # not None: stopping
         self._now = time.monotonic()  # one time for all decisions of a round
@@ -90,7 +92,8 @@ class Master:
         self._wake, self._wake_write = os.pipe()
         self.family.private.append(self._let_go)
         self._take_signals()
-        self.control = control.start(self.control_path, self._answer)
+        if self.predecessor is None or self.control_path == "auto":
+            self.control = Control.make(self.control_path, self._answer)
         try:
             outcome = self._supervise()
         except BaseException as error:
@@ -117,6 +120,8 @@ class Master:
                 return plan
             for service in self.services:
                 service.hear(self._now)
+            if self._now >= self._oom_look_at:
+                self._look_at_oom()
             self._reap()
             for service in self.services:
                 plan = service.work(self._now)
@@ -164,11 +169,9 @@ class Master:
             os.close(self.ready_fd)
         if self.pid_file is not None:
             self.pid_file.forget()
-        if self.control is not None:
-            self.control.close()
-        for other in (self.predecessor, self.successor):
-            if other is not None:
-                other.let_go()
+        for part in (self.control, self.predecessor, self.successor):
+            if part is not None:
+                part.let_go()
 
     # -- signals -------------------------------------------------------------------------
     def _take_signals(self) -> None:
@@ -298,12 +301,15 @@ class Master:
 
     def _killer(self) -> str:
         """Who has sent a SIGKILL that was not ours?"""
-        verdict = self._oom.poll()
-        if verdict is not Verdict.NO:
-            self._verdict, self._verdict_until = verdict, self._now + ONE_SLAUGHTER
-        elif self._now >= self._verdict_until:
-            self._verdict = verdict
+        self._look_at_oom()
         return "by SIGKILL from outside" if self._verdict is Verdict.NO else self._verdict.value
+
+    def _look_at_oom(self) -> None:
+        """Has the kernel killed?  A verdict holds for a moment; a later kill is another matter."""
+        self._oom_look_at = self._now + OOM_LOOK
+        verdict = self._oom.poll()
+        if verdict is not Verdict.NO or self._now >= self._verdict_until:
+            self._verdict, self._verdict_until = verdict, self._now + OOM_LOOK
 
     # -- telling -------------------------------------------------------------------------
     def _announce(self) -> None:
@@ -358,6 +364,7 @@ class Master:
             self._hand_over(successor)
         end = successor.ended()
         if end is not None:
+            successor.let_go()
             self.successor = None
             for service in self.services:
                 sockets.claim(service.listeners)
@@ -370,6 +377,9 @@ class Master:
         self.notifier.main_pid(successor.pid)
         if self.pid_file is not None:
             self.pid_file.hand_over()
+        if self.control is not None:
+            self.control.close()
+            self.control = None
         successor.let_go()
         self.successor = None
         for service in self.services:
@@ -377,6 +387,8 @@ class Master:
 
     def _succeed(self) -> None:
         """The old master has let go of everything."""
+        assert self.predecessor is not None
+        self.predecessor.let_go()
         self.predecessor = None
         self._told_ready = False  # nobody listened to us before
         for service in self.services:
@@ -386,6 +398,8 @@ class Master:
                 self.pid_file.acquire()
             except PidFileError as error:
                 logger.error("%s", error)
+        if self.control is None:  # a path of its own; with auto every master has another
+            self.control = Control.make(self.control_path, self._answer)
 
     # -- the rest ------------------------------------------------------------------------
     def _sleep(self) -> None:
@@ -411,19 +425,12 @@ class Master:
             timeout = max(0.0, soonest - time.monotonic()) * 1000 + 1
         happened = poll.poll(timeout)
         if self.control is not None:
-            self._serve_control(self.control, dict(happened))
+            self.control.handle(dict(happened), time.monotonic())
         try:
             while len(os.read(self._wake, 4096)) == 4096:
                 pass
         except BlockingIOError:
             pass
-
-    def _serve_control(self, served: control.Control, events: dict[int, int]) -> None:
-        now = time.monotonic()
-        for fd in served.fds():
-            if fd in events:
-                served.handle(fd, events[fd], now)
-        served.expire(now)
 
     def _beat(self) -> float | None:
         """systemd's watchdog.  Returns when it is due again."""

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from fastfork import _core, app, hooks, log, remains, scoreboard, stacks, worker
 from fastfork.channel import Channel, Message, Report, from_descriptor
 from fastfork.config import Settings
+from fastfork.handlers import Strangers
 from fastfork.identity import Identity
 from fastfork.sockets import Listener
 
@@ -52,6 +53,7 @@ def run(plan: Plan) -> worker.Plan:
     """Be a mold.  Returns only in the workers that it forks."""
     _core.name_process("fastfork mold")
     worker.reset_signals()
+    strangers = Strangers([*plan.listeners, plan.channel])
     stacks.register(plan.stacks)
     signal.pthread_sigmask(signal.SIG_SETMASK, plan.signal_mask)
     application = _import(plan)
@@ -62,9 +64,11 @@ def run(plan: Plan) -> worker.Plan:
         if order is None:
             os._exit(EXIT_OK)  # without atexit: what is registered there belongs to workers
         channel, stacks_fd = from_descriptor(descriptors[0]), descriptors[1]
-        mask = _fork_worker(plan, order)
+        with strangers.own_fork():
+            mask = _fork_worker(plan, order)
         if mask is not None:
-            return _become_worker(plan, order, channel, stacks_fd, mask, application)
+            return _become_worker(
+                plan, order, channel, stacks_fd, mask, application, strangers)
         channel.close()
         os.close(stacks_fd)
 
@@ -130,6 +134,7 @@ def _become_worker(
     stacks_fd: int,
     mask: set[int | signal.Signals],
     application: app.Application,
+    strangers: Strangers,
 ) -> worker.Plan:
     """In the new process: let go of what is the mold's."""
     plan.channel.close()
@@ -149,4 +154,5 @@ def _become_worker(
         stacks=stacks_fd,
         signal_mask=mask,
         application=application,
+        strangers=strangers,
     )

@@ -26,7 +26,6 @@ _LOOK_AGAIN = 0.005
 
 _EPOLL = "anon_inode:[eventpoll]"
 _IO_URING = "anon_inode:[io_uring]"
-_NO_PROC = "what cannot be seen, as /proc is not mounted"
 _SYN_SENT = 2  # a state of a TCP connection, net/tcp_states.h
 
 
@@ -47,13 +46,16 @@ class Snapshot:
         end = time.monotonic() + SETTLE
         while (threads := self._threads()) and time.monotonic() < end:
             time.sleep(_LOOK_AGAIN)
-        if not PROC.is_dir():
-            return [*threads, _NO_PROC]
-        return [*threads, *self._descriptors()]
+        try:
+            return [*threads, *self._descriptors()]
+        except FileNotFoundError:
+            return [*threads, "what cannot be seen, as /proc is not mounted"]
+        except OSError as error:
+            return [*threads, f"what cannot be seen, as /proc cannot be read ({error.strerror})"]
 
     def _threads(self) -> list[str]:
         # The kernel's list first: one that Python starts in between is then in Python's.
-        tasks = _tasks() - self.tasks
+        tasks = _tasks() - self.tasks  # none without /proc, of which the descriptors tell
         ours = threading.enumerate()
         left = [
             f"the thread {thread.name!r} ({type(thread).__name__}, started by the import)"
@@ -86,7 +88,9 @@ class Snapshot:
 
 def before() -> Snapshot:
     """To be called just before the import; what `found()` says later is relative to it."""
-    descriptors = _descriptors()
+    descriptors = set()
+    with contextlib.suppress(OSError):  # then `found` says so
+        descriptors = _descriptors()
     return Snapshot(
         threads=frozenset(threading.enumerate()),
         tasks=frozenset(_tasks()),
@@ -104,13 +108,9 @@ def _tasks() -> set[int]:
 
 
 def _descriptors() -> set[tuple[int, str]]:
-    """Every open descriptor with what /proc says that it is; empty without /proc."""
+    """Every open descriptor with what /proc says that it is.  OSError if that cannot be read."""
     found = set()
-    try:
-        names = os.listdir(PROC / "fd")
-    except OSError:
-        return set()
-    for name in names:
+    for name in os.listdir(PROC / "fd"):
         with contextlib.suppress(OSError):  # the one by which the directory was read
             found.add((int(name), os.readlink(PROC / "fd" / name)))
     return found
@@ -125,10 +125,8 @@ def _connection(fd: int) -> str | None:
     try:
         if sock.type not in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET):
             return None
-        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            return None
         return _peer(sock)
-    except OSError:  # not connected
+    except OSError:  # not connected; listening sockets are not
         return "a connection that is being made" if _is_connecting(sock) else None
     finally:
         sock.detach()

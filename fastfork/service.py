@@ -73,6 +73,7 @@ class Service:
             self._look_every = min(LOOK, max(LOOK_SHORTEST, settings.request_timeout / 4))
         self._look_at = 0.0
         self._measure_at = 0.0
+        self._unmeasured_told = False
 
     # -- sockets -------------------------------------------------------------------------
     def bind(self, passed: sockets.Passed) -> None:
@@ -437,6 +438,13 @@ class Service:
         if finding is None and measure:
             used = memory.measure(handle.pid, settings.memory_measure)
             finding = watch.judge_memory(settings, used)
+            if used is None and not self._unmeasured_told:
+                self._unmeasured_told = True
+                logger.warning(
+                    "The memory of worker %d of %s cannot be measured, so max_memory does "
+                    "nothing%s.", handle.pid, self.name,
+                    "; --memory-measure rss may help" * (settings.memory_measure == "pss"),
+                )  # fmt: skip
         if finding is None:
             finding = watch.judge_wear(settings, facts, handle.most_requests, now - member.since)
         if finding is not None:

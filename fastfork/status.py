@@ -121,7 +121,7 @@ def _row(worker: Mapping[str, Any], now: float) -> tuple[str, ...]:
         state += f" ({_text(worker['worn'])})"
     return (
         _text(worker.get("number")),
-        _text(worker.get("pid")),
+        _text(worker.get("pid") or None),  # 0: not known yet
         _text(worker.get("generation")),
         state,
         _age(worker.get("age")),

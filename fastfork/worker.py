@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
-from types import FrameType
 from typing import cast
 
 from fastfork import _core, app, hooks, log, stacks
 from fastfork.channel import Channel, Report
 from fastfork.config import Settings
+from fastfork.handlers import Handler, Strangers, ignore
 from fastfork.identity import Identity
 from fastfork.sockets import Listener
 
@@ -54,7 +52,9 @@ class Plan:
     slot: memoryview  # of the scoreboard
     stacks: int  # descriptor of the file for its stacks
     signal_mask: set[int | signal.Signals]  # what was blocked before the fork
-    application: app.Application | None = None  # as the mold has imported it
+    # from a mold:
+    application: app.Application | None = None
+    strangers: Strangers | None = None
 
 
 def run(plan: Plan) -> int:
@@ -64,8 +64,15 @@ def run(plan: Plan) -> int:
     plan.channel.send({"hello": os.getpid()})
     if plan.application is None:
         reset_signals()
+    else:  # the import may have left others than the mold had
+        for number in (signal.SIGTERM, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_DFL)
     stacks.register(plan.stacks)
-    _prepare_for_strangers(plan.listeners)
+    belongings = [*plan.listeners, plan.channel]
+    if plan.strangers is None:
+        Strangers(belongings)
+    else:
+        plan.strangers.belongings = belongings
     signal.pthread_sigmask(signal.SIG_SETMASK, plan.signal_mask)
     me = hooks.Worker(str(plan.reference), plan.number, plan.generation, os.getpid())
     try:
@@ -124,10 +131,10 @@ def load(
 ) -> app.Application:
     """Import the application, as whom and where it is to run.  In a mold or in a worker.
     BootError."""
-    if identity is not None:
-        identity.assume()
     if settings.umask is not None:
         os.umask(settings.umask)
+    if identity is not None:
+        identity.assume()
     app.prepare(settings.chdir, settings.pyargv)
     application = app.load(reference)
     hooks.load(settings)
@@ -160,20 +167,6 @@ def _open_access_log(path: str | None) -> int:
 
 
 # -- signals -----------------------------------------------------------------------------
-class _Handler:
-    """A handler of ours, to be told from the application's."""
-
-    def __init__(self, act: Callable[[], object]) -> None:
-        self.act = act
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.act()
-
-
-# Unlike SIG_IGN this does not pass to programs that the application starts.
-_ignore = _Handler(lambda: None)
-
-
 def reset_signals() -> None:
     """Before the import: drop the master's handlers.  Ctrl-C reaches the whole foreground process
     group, but it is the master that decides what it means."""
@@ -182,21 +175,21 @@ def reset_signals() -> None:
                    signal.SIGWINCH):  # fmt: skip
         signal.signal(number, signal.SIG_DFL)
     for number in (signal.SIGINT, *NEEDLESS):
-        signal.signal(number, _ignore)
+        signal.signal(number, ignore)
 
 
 def _install_signals(core: _core.Worker, settings: Settings, stacks_fd: int) -> None:
     """Take over from whatever the application left.  Handlers of its own for signals that mean
     nothing to us (SIGUSR2 for a status report, say) stay."""
     drain = drain_time(settings.graceful_timeout)
-    signal.signal(signal.SIGTERM, _Handler(lambda: core.drain(drain)))
-    signal.signal(signal.SIGQUIT, _Handler(core.stop))
-    signal.signal(signal.SIGINT, _ignore)
+    signal.signal(signal.SIGTERM, Handler(lambda: core.drain(drain)))
+    signal.signal(signal.SIGQUIT, Handler(core.stop))
+    signal.signal(signal.SIGINT, ignore)
     if settings.request_timeout:
-        signal.signal(TIME_OUT, _Handler(core.time_out))
+        signal.signal(TIME_OUT, Handler(core.time_out))
     for number in NEEDLESS:
         if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _ignore)
+            signal.signal(number, ignore)
     stacks.register(stacks_fd, core)
     # whatever the import did to the mask, these must reach us
     ours = {signal.SIGTERM, signal.SIGQUIT, TIME_OUT, stacks.ASK}
@@ -205,37 +198,6 @@ def _install_signals(core: _core.Worker, settings: Settings, stacks_fd: int) -> 
 
 def drain_time(graceful_timeout: float) -> float:
     return graceful_timeout - min(EXIT_SHARE * graceful_timeout, EXIT_LONGEST)
-
-
-def _prepare_for_strangers(listeners: tuple[Listener, ...]) -> None:
-    """An application may fork (multiprocessing does), and may signal its child at once.  A signal
-    that came before the child has dropped our handlers would be noted for them and lost, so they
-    are blocked for the moment of the fork."""
-    ours = {signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, TIME_OUT, *NEEDLESS}
-    before = threading.local()
-
-    def block() -> None:
-        before.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ours)
-
-    def restore() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before.mask)
-
-    def become_stranger() -> None:
-        _become_stranger(listeners)
-        restore()
-
-    os.register_at_fork(before=block, after_in_parent=restore, after_in_child=become_stranger)
-
-
-def _become_stranger(listeners: tuple[Listener, ...]) -> None:
-    """In a process that the application forks (multiprocessing does): it is no worker.  Signals
-    end it as they end any process, and it does not keep our port in use."""
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, TIME_OUT, *NEEDLESS):
-        if isinstance(signal.getsignal(number), _Handler):
-            signal.signal(number, signal.SIG_DFL)
-    for listener in listeners:
-        listener.close()
 
 
 def _watch_lifeline(core: _core.Worker, lifeline: int) -> None:

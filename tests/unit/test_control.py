@@ -63,10 +63,8 @@ def turn(server, now=0.0, wait=0):
     poll = select.poll()
     for fd, events in server.fds().items():
         poll.register(fd, events)
-    ready = poll.poll(wait)
-    for fd, events in ready:
-        server.handle(fd, events, now)
-    server.expire(now)
+    ready = dict(poll.poll(wait))
+    server.handle(ready, now)
     return bool(ready)
 
 
@@ -251,7 +249,7 @@ def test_a_silent_client_is_dropped(make, connect):
     client.send(b"{")  # one byte now and then does not help
     work(server, now=104.9)
     assert server.next_event() == 105.0 and not gone(client)
-    server.expire(105.0)
+    server.handle({}, 105.0)
     assert gone(client) and server.next_event() is None
 
 
@@ -275,8 +273,21 @@ def test_a_client_that_does_not_read_is_dropped(make, connect):
     assert len(client.recv(1)) == 1
     work(server, now=5.0)
     assert server.next_event() == 6.0
-    server.expire(6.0)
+    server.handle({}, 6.0)
     assert list(server.fds().values()) == [select.POLLIN]
+
+
+def test_who_has_taken_an_answer_has_time_for_another_request(make, connect):
+    server = make(lambda request: {"long": "x" * (1 << 20)})
+    client = connect(server)
+    client.sendall(b'{"command": "status"}\n')
+    work(server, now=1.0)
+    assert select.POLLOUT in server.fds().values() and server.next_event() == 6.0
+    client.setblocking(False)
+    while select.POLLOUT in server.fds().values():
+        client.recv(1 << 20)
+        work(server, now=4.0)
+    assert server.next_event() == 9.0
 
 
 LEFT = """
@@ -288,11 +299,11 @@ client = socket.socket(socket.AF_UNIX)
 client.connect(sys.argv[1])
 listener, = server.fds()
 resource.setrlimit(resource.RLIMIT_NOFILE, (client.fileno() + 1, client.fileno() + 1))
-server.handle(listener, select.POLLIN, 50.0)
+server.handle({listener: select.POLLIN}, 50.0)
 assert server.fds() == {} and server.next_event() == 51.0
-server.expire(50.9)
+server.handle({}, 50.9)
 assert server.fds() == {}
-server.expire(51.0)
+server.handle({}, 51.0)
 assert list(server.fds()) == [listener] and server.next_event() is None
 """
 
@@ -306,15 +317,15 @@ def test_when_no_descriptor_is_left_accepting_pauses(tmp_path):
     assert "Nobody can be accepted at the control socket: Too many open files." in done.stderr
 
 
-def test_events_of_what_has_been_closed_are_ignored(make, connect):
+def test_events_of_others_and_of_what_has_been_closed_are_ignored(make, connect):
     server = make()
     client = connect(server)
     work(server)
     fd = next(fd for fd in server.fds() if fd != server._listener.socket.fileno())
     client.close()
     work(server)
-    server.handle(fd, select.POLLIN, 0.0)
-    assert fd not in server.fds()
+    server.handle({fd: select.POLLIN, 999_999: select.POLLIN}, 0.0)
+    assert list(server.fds()) == [server._listener.socket.fileno()]
 
 
 # -- who may ask -------------------------------------------------------------------------
@@ -381,14 +392,14 @@ def test_a_file_that_somebody_else_put_there_stays(make):
     assert server.path.read_text() == "theirs"
 
 
-def test_a_forked_process_closes_without_removing(make, connect):
+def test_a_forked_process_lets_go_without_removing(make, connect):
     server = make()
     client = connect(server)
     work(server)
     pid = os.fork()
     if pid == 0:
         fds = list(server.fds())
-        server.close()
+        server.let_go()
         still_open = 0
         for fd in fds:
             try:
@@ -549,10 +560,10 @@ def test_find(auto):
     two.close()
 
 
-# -- starting ----------------------------------------------------------------------------
-def test_start(auto, logged):
-    assert control.start("none", lambda request: {}) is None
-    server = control.start("auto", lambda request: {})
+# -- making it ---------------------------------------------------------------------------
+def test_make(auto, logged):
+    assert Control.make("none", lambda request: {}) is None
+    server = Control.make("auto", lambda request: {})
     assert server.path == auto / f"{os.getpid()}.sock" and logged() == ""
     server.close()
 
@@ -567,7 +578,7 @@ def test_start(auto, logged):
 )
 def test_a_socket_that_cannot_be_made_is_a_warning(tmp_path, logged, path, why):
     (tmp_path / "taken").write_text("")
-    assert control.start(str(tmp_path / path), lambda request: {}) is None
+    assert Control.make(str(tmp_path / path), lambda request: {}) is None
     text = logged()
     assert "[WARNING] There is no control socket for fastfork status: cannot listen on" in text
     assert text.endswith(f": {why}.\n") and text.count("\n") == 1
@@ -575,7 +586,7 @@ def test_a_socket_that_cannot_be_made_is_a_warning(tmp_path, logged, path, why):
 
 def test_an_auto_directory_that_cannot_be_made_is_a_warning(auto, logged):
     auto.parent.rmdir()
-    assert control.start("auto", lambda request: {}) is None
+    assert Control.make("auto", lambda request: {}) is None
     assert f"fastfork status: cannot make {auto}: No such file or directory.\n" in logged()
 
 

@@ -98,10 +98,13 @@ def test_what_can_be_no_hook():
         hooks.on_fork.before(later)
 
 
-def test_a_hook_may_register_another():
-    hooks.on_worker_start(lambda worker: hooks.on_worker_start(lambda worker: None))
+def test_a_hook_that_a_hook_registers_has_its_turn_the_next_time():
+    seen = []
+    hooks.on_worker_start(lambda worker: hooks.on_worker_start(seen.append))
     hooks.run_worker_start(WORKER)
-    assert len(hooks.on_worker_start.functions) == 2
+    assert seen == []
+    hooks.run_worker_start(WORKER)
+    assert seen == [WORKER]
 
 
 # -- from the settings -------------------------------------------------------------------

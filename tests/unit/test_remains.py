@@ -244,3 +244,26 @@ left = socket.socketpair()
 """, earlier=f"remains.PROC = remains.Path({str(tmp_path / 'absent')!r})")
     assert parts == ["the thread 'seen' (Thread, started by the import)",
                      "what cannot be seen, as /proc is not mounted"]  # fmt: skip
+
+
+def test_a_proc_that_cannot_be_read_is_told_of(found, tmp_path):
+    (tmp_path / "fd").write_text("")
+    parts = found("left = socket.socketpair()",
+                  earlier=f"remains.PROC = remains.Path({str(tmp_path)!r})")  # fmt: skip
+    assert parts == ["what cannot be seen, as /proc cannot be read (Not a directory)"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_after_becoming_another_user(found):
+    """The kernel then gives the files of /proc/self to root."""
+    parts = found("""
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+threading.Thread(target=select.select, args=([], [], []), name="seen").start()
+_thread.start_new_thread(select.select, ([], [], []))
+left = socket.socketpair()
+""")
+    assert [part.split(" (")[0] for part in parts] == [
+        "the thread 'seen'", "a native thread", "one end of a socket pair",
+        "one end of a socket pair"]  # fmt: skip

@@ -62,7 +62,7 @@ def test_services_without_workers_and_several_addresses():
 
 def test_what_is_not_known_yet():
     """A worker that was asked for has no slot, perhaps no pid."""
-    starting = {"number": 0, "pid": None, "generation": 2, "state": "starting", "age": 0.3,
+    starting = {"number": 0, "pid": 0, "generation": 2, "state": "starting", "age": 0.3,
                 "boot": None, "worn": None, "memory": None}  # fmt: skip
     line = render(service(starting))[-1]
     assert line.split() == ["0", "-", "2", "starting", "0s", "-", "-", "-"]
@@ -132,10 +132,10 @@ def served():
             poll.register(stop_reading, select.POLLIN)
             for fd, events in server.fds().items():
                 poll.register(fd, events)
-            for fd, events in poll.poll():
-                if fd == stop_reading:
-                    return
-                server.handle(fd, events, 0.0)
+            ready = dict(poll.poll())
+            if stop_reading in ready:
+                return
+            server.handle(ready, 0.0)
 
     def start(path, facts):
         server = Control(path, lambda request: facts)
