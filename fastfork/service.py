@@ -535,6 +535,7 @@ class Service:
     # -- deaths --------------------------------------------------------------------------
     def bury(self, handle: Handle, status: int | None, sigkill: str, now: float) -> None:
         """The process has ended; `sigkill` says by whom, if it was SIGKILL and not by us."""
+        handle.buried = True
         end = describe_end(status)
         if not handle.killed and end == "was killed by SIGKILL":
             end = f"was killed {sigkill}"
