@@ -74,15 +74,14 @@ cdef enum:                          # slot_t.state
     SLOT_DRAINING = 3
 
 cdef struct slot_t:                 # what a worker tells of itself (scoreboard.pxi)
-    uint32_t sequence               # odd while what stands behind `in_flight` is being written
+    uint32_t sequence               # odd while several fields are being written
     uint32_t state
     int64_t pid
     int64_t heartbeat               # us
     int64_t accepted
     int64_t connections
-    int64_t in_flight
-    int64_t requests                # that a handler is done with
-    int64_t sent                    # bytes of their bodies
+    int64_t waiting                 # handlers that wait for their clients
+    int64_t sent                    # bytes of the bodies that handlers are done with
     int64_t request_started         # us; 0: no handler runs
     int64_t request_deadline        # ms; 0: none
     int64_t request_number
@@ -341,6 +340,7 @@ cdef class Worker:
     cdef slot_t* slot               # in shared memory, or ...
     cdef slot_t own_slot            # ... this
     cdef Py_buffer slot_view        # holds the memory
+    cdef str slot_method            # what stands there
     cdef PyObject* current          # Exchange (its connection's reference) whose handler runs now
     cdef int64_t request_timeout    # ms, 0: any time
     cdef int64_t next_deadline      # ms: no handler that waits has an earlier one (0: none has one)

@@ -30,10 +30,11 @@ class Handle:
         self.kill_at: float | None = None  # it is writing its stacks until then
         self.killed = False  # by us
         self.ended = False  # the channel is: nothing can come any more
+        self.buried = False  # it was waited for
 
     def send(self, number: int) -> None:
-        """A signal.  The process is our child and not yet waited for, so it is no stranger's."""
-        if self.pid:
+        """A signal.  Only to a child that was not yet waited for: the pid is no stranger's."""
+        if self.pid and not self.buried:
             os.kill(self.pid, number)
 
     def receive(self) -> list[Message]:

@@ -200,14 +200,14 @@ class Master:
         again = number == signal.SIGINT and self._interrupted
         self._interrupted |= number == signal.SIGINT
         if number == signal.SIGQUIT or again:
-            logger.info("%s: stopping at once.", number.name)
             self._stop(EXIT_OK)
             for service in self.services:
                 service.kill(self._now)
+            logger.info("%s: stopping at once.", number.name)
         elif self._exit_status is None:
             longest = max(service.settings.graceful_timeout for service in self.services)
-            logger.info("%s: stopping within %g s.", number.name, longest)
             self._stop(EXIT_OK)
+            logger.info("%s: stopping within %g s.", number.name, longest)
 
     def _act_on_sighup(self) -> Plan | None:
         self.notifier.reloading()

@@ -64,8 +64,7 @@ def run(plan: Plan) -> worker.Plan:
         if order is None:
             os._exit(EXIT_OK)  # without atexit: what is registered there belongs to workers
         channel, stacks_fd = from_descriptor(descriptors[0]), descriptors[1]
-        with strangers.own_fork():
-            mask = _fork_worker(plan, order)
+        mask = _fork_worker(plan, order, strangers)
         if mask is not None:
             return _become_worker(
                 plan, order, channel, stacks_fd, mask, application, strangers)
@@ -99,22 +98,26 @@ def _import(plan: Plan) -> app.Application | None:
     return None if found else application
 
 
-def _fork_worker(plan: Plan, order: Message) -> set[int | signal.Signals] | None:
+def _fork_worker(
+    plan: Plan, order: Message, strangers: Strangers
+) -> set[int | signal.Signals] | None:
     """The signal mask to go back to in the worker, None in the mold.  Whether there is a worker
     the master hears from itself; if there is none, its channel ends."""
     hooks.run_fork_before(hooks.Worker(
         str(plan.reference), order["number"], plan.generation, 0))  # fmt: skip
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        intermediate = os.fork()
+        with strangers.own_fork():
+            intermediate = os.fork()
     except OSError as error:
         intermediate = -1
         log.logger.error("Cannot fork a worker for %s: %s.", plan.reference, error.strerror)
     if intermediate == 0:
         me = os.getpid()
         try:
-            if os.fork():
-                os._exit(EXIT_OK)
+            with strangers.own_fork():
+                if os.fork():
+                    os._exit(EXIT_OK)
         except OSError as error:
             log.logger.error("Cannot fork a worker for %s: %s.", plan.reference, error.strerror)
             os._exit(EXIT_FAILED)

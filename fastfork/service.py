@@ -53,6 +53,10 @@ class Service:
         self.access_log = settings.access_log
         if self.access_log not in (None, "-"):
             self.access_log = os.path.abspath(self.access_log)  # before anybody's --chdir
+        self.preload = settings.preload
+        if settings.exclusive and self.preload == "auto":
+            # State that is made by the import would be the mold's, and be there twice at a reload.
+            self.preload = "off"
         self.listeners: list[sockets.Listener] = []
         self.urls: list[str] = []
         self.wanted = cpus.usable() if settings.workers == AUTO else settings.workers
@@ -149,7 +153,7 @@ class Service:
         self.generations += 1
         if self.generations > 1:
             self.reloading = self.generations
-        if self.settings.preload == "off":
+        if self.preload == "off":
             self._loaded_nowhere(self.generations)
             return None
         return self._start_mold(self.generations, now)
@@ -477,8 +481,8 @@ class Service:
             logger.error("%s %d of %s is killed: %s.", what, handle.pid, self.name,
                          handle.condemned)  # fmt: skip
             write(indented(stacks or "(it could not say where it stands)"))
-            if isinstance(handle, WorkerHandle):
-                self.roster.stopping(handle.member, now, now)
+            if isinstance(handle, WorkerHandle) and handle.member.state is not State.STARTING:
+                self.roster.stopping(handle.member, now, now)  # else it is a failed boot
                 self.roster.killed(handle.member)
 
     # -- stopping ------------------------------------------------------------------------
@@ -531,6 +535,7 @@ class Service:
     # -- deaths --------------------------------------------------------------------------
     def bury(self, handle: Handle, status: int | None, sigkill: str, now: float) -> None:
         """The process has ended; `sigkill` says by whom, if it was SIGKILL and not by us."""
+        handle.buried = True
         end = describe_end(status)
         if not handle.killed and end == "was killed by SIGKILL":
             end = f"was killed {sigkill}"

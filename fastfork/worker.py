@@ -16,7 +16,7 @@ from typing import cast
 from fastfork import _core, app, hooks, log, stacks
 from fastfork.channel import Channel, Report
 from fastfork.config import Settings
-from fastfork.handlers import Handler, Strangers, ignore
+from fastfork.handlers import Closable, Handler, Strangers, ignore
 from fastfork.identity import Identity
 from fastfork.sockets import Listener
 
@@ -68,7 +68,7 @@ def run(plan: Plan) -> int:
         for number in (signal.SIGTERM, signal.SIGQUIT):
             signal.signal(number, signal.SIG_DFL)
     stacks.register(plan.stacks)
-    belongings = [*plan.listeners, plan.channel]
+    belongings: list[Closable] = [*plan.listeners, plan.channel]
     if plan.strangers is None:
         Strangers(belongings)
     else:

@@ -291,7 +291,8 @@ cdef inline int64_t clock_us() noexcept nogil:
     """The clock of time.monotonic()."""
     cdef timespec t
     clock_gettime(CLOCK_MONOTONIC, &t)             # vDSO, no system call
-    return <int64_t>t.tv_sec * 1000000 + t.tv_nsec // 1000
+    # Unsigned, as what cannot be negative is divided more cheaply.
+    return <int64_t>t.tv_sec * 1000000 + <int64_t>(<uint64_t>t.tv_nsec // 1000)
 
 
 cdef inline int64_t clock_ms() noexcept nogil:

@@ -83,13 +83,13 @@ cdef int loop_wait(Worker w) except -1:
     w.ready_turn = True                 # after the events, one of those that wait for a handler
     if w.ready_first is not NULL and w.handlers < w.max_handlers:
         wait = 0
-    slot_beat(w, SLOT_IDLE)
+    slot_idle(w)
     with nogil:
         n = epoll_wait(w.epoll, <epoll_event*>w.events, EVENTS, <int>wait)
         if n < 0:
             error = errno
     clock_look(w)
-    slot_beat(w, SLOT_BUSY)
+    slot_busy(w)
     if n < 0:
         if error != EINTR:
             raise OSError(error, "epoll_wait: " + os.strerror(error))

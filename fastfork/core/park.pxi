@@ -41,7 +41,7 @@ cdef int park(Worker w, Exchange ex) except -1:
         ex.waiter = None
         w.current = current
         if current is not NULL:
-            slot_begin(w, <Exchange>current)
+            slot_resume(w, <Exchange>current)
     if ex.overdue:
         raise ex.timeout
     return 0

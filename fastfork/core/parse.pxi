@@ -205,9 +205,12 @@ cdef class Head:
             f.transient and PyDict_Contains(self.environ, f.key))
         f.serial = self.serial
         if f.kind != FIELD_PLAIN:
-            text = self.special(f, text, repeated)
-            if text is None:
-                return 0
+            if f.kind == FIELD_REQUEST_ID and not repeated:
+                self.request_id = text
+            else:
+                text = self.special(f, text, repeated)
+                if text is None:
+                    return 0
         elif repeated:
             # RFC 9110, 5.3: the combined value of a repeated field.
             text = <str>PyDict_GetItem(self.environ, f.key) + ", " + text
@@ -267,8 +270,7 @@ cdef class Head:
             elif expected:
                 self.refuse(417, "an expectation other than 100-continue")
         elif kind == FIELD_REQUEST_ID:
-            if repeated:
-                text = <str>self.environ[f.key] + ", " + text
+            text = <str>self.environ[f.key] + ", " + text
             self.request_id = text
         return text
 

@@ -4,7 +4,7 @@
 
 cdef inline void clock_look(Worker w) noexcept:
     w.now_us = clock_us()
-    w.now = w.now_us // 1000
+    w.now = <int64_t>(<uint64_t>w.now_us // 1000)
 
 
 cdef inline void queue_leave(Worker w, conn_t* c) noexcept:

@@ -138,7 +138,8 @@ cdef Exchange exchange_new(Worker w, conn_t* c):
     h.environ = None
     ex.method = h.method
     ex.target = h.target
-    ex.request_id = h.request_id
+    if h.request_id is not None:
+        ex.request_id = h.request_id
     ex.minor = h.minor
     ex.is_head = h.method is "HEAD"
     PyDict_SetItem(ex.environ, "wsgi.early_hints", ex.early_hints_)

@@ -2,7 +2,7 @@
 # shared memory for all; a worker writes its own slot with plain stores, whatever it is doing, and
 # anybody may read it at any time.
 #
-#   1. The sequence number is odd while the part behind it is being written: a reader that finds it
+#   1. The sequence number is odd while more than one field is being written: a reader that finds it
 #      odd, or another one afterwards, reads again.  A worker can die in the middle of writing, so
 #      the reader takes what it has after some attempts.
 #   2. `request_started` is 0 unless a handler runs.  A handler that waits (park.pxi) does not run.
@@ -39,19 +39,20 @@ cdef inline void slot_put(char* field, uint8_t* length, str text, Py_ssize_t mos
     if n > most:
         n = most
     length[0] = <uint8_t>n
-    memcpy(field, PyUnicode_1BYTE_DATA(text), n)
+    memmove(field, PyUnicode_1BYTE_DATA(text), n)   # gcc writes memcpy out here, which is longer
 
 
 cdef inline void slot_begin(Worker w, Exchange ex) noexcept:
-    """The handler of this request runs from now, or goes on."""
+    """The handler of this request runs from now."""
     cdef slot_t* s = w.slot
     s.sequence += 1
     memory_fence()
-    s.in_flight = w.handlers
     s.request_started = ex.begun
     s.request_deadline = ex.deadline
     s.request_number = ex.number
-    slot_put(s.method, &s.method_length, ex.method, SLOT_METHOD)
+    if ex.method is not w.slot_method:      # most are like the one before
+        w.slot_method = ex.method
+        slot_put(s.method, &s.method_length, ex.method, SLOT_METHOD)
     slot_put(s.path, &s.path_length, ex.target, SLOT_PATH)
     s.id_length = 0
     if ex.request_id is not None:
@@ -67,8 +68,15 @@ cdef inline void slot_pause(Worker w) noexcept:
     memory_fence()
     s.heartbeat = w.now_us
     s.request_started = s.request_deadline = 0
+    s.waiting = w.parked
     memory_fence()
     s.sequence += 1
+
+
+cdef inline void slot_resume(Worker w, Exchange ex) noexcept:
+    """It goes on."""
+    w.slot.waiting = w.parked
+    slot_begin(w, ex)
 
 
 cdef inline void slot_end(Worker w, Exchange ex) noexcept:
@@ -81,8 +89,6 @@ cdef inline void slot_end(Worker w, Exchange ex) noexcept:
     memory_fence()
     s.heartbeat = w.now_us
     s.request_started = s.request_deadline = 0
-    s.in_flight = w.handlers
-    s.requests += 1
     s.sent += ex.sent
     s.statuses[<unsigned int>ex.status // 100] += 1
     s.latency[digits if digits < SLOT_LATENCIES else SLOT_LATENCIES - 1] += 1
@@ -90,11 +96,17 @@ cdef inline void slot_end(Worker w, Exchange ex) noexcept:
     s.sequence += 1
 
 
-cdef inline void slot_beat(Worker w, uint32_t state) noexcept:
+cdef inline void slot_idle(Worker w) noexcept:
+    """The loop waits for events.  Its heartbeat is what it was when the clock was read last."""
+    if w.slot.state == SLOT_BUSY:
+        w.slot.state = SLOT_IDLE
+
+
+cdef inline void slot_busy(Worker w) noexcept:
     """The loop is alive."""
-    cdef slot_t* s = w.slot
-    s.heartbeat = w.now_us
-    s.state = SLOT_DRAINING if w.draining or w.stopping else state
+    w.slot.heartbeat = w.now_us
+    if w.slot.state != SLOT_DRAINING:
+        w.slot.state = SLOT_BUSY
 
 
 cdef str slot_text(const char* p, size_t n, size_t most):
@@ -121,14 +133,15 @@ def slot_read(slot):
                 break
     finally:
         PyBuffer_Release(&view)
+    latency = [s.latency[i] for i in range(SLOT_LATENCIES)]
     return {
         "pid": s.pid,
         "state": STATES[min(s.state, <uint32_t>SLOT_DRAINING)],
         "heartbeat": s.heartbeat / 1e6,
         "accepted": s.accepted,
-        "requests": s.requests,
+        "requests": sum(latency),
         "connections": s.connections,
-        "in_flight": s.in_flight,
+        "in_flight": s.waiting + (s.request_started != 0),
         "request_started": s.request_started / 1e6,
         "deadline": s.request_deadline / 1e3,
         "request_number": s.request_number,
@@ -138,5 +151,5 @@ def slot_read(slot):
                        else f"{s.pid}-{s.request_number}" if s.request_number else ""),
         "statuses": [s.statuses[i] for i in range(1, SLOT_STATUSES)],
         "sent": s.sent,
-        "latency": [s.latency[i] for i in range(SLOT_LATENCIES)],
+        "latency": latency,
     }

@@ -136,7 +136,7 @@ cdef class Worker:
         self.main = greenlet_current()
         self.starter = greenlet_new(lambda: _start_carriers(self), self.main)
         clock_look(self)
-        slot_beat(self, SLOT_BUSY)
+        slot_busy(self)
         _running = self.me
         signals = _SignalWake(self)
         self.running = True
@@ -392,6 +392,7 @@ def _forked_away():
         return
     w.stranger = True
     w.slot = &w.own_slot                # the other one is the worker's
+    w.slot_method = None
     close(w.epoll)
     w.epoll = -1
     for kind in range(QUEUES):

@@ -51,7 +51,7 @@ def test_every_setting_has_its_flag(capsys):
     for row in config.TABLE.values():
         assert row.positional or row.flag in text
     assert "(default: 64 KiB)" in text and "(default: 75 s)" in text
-    assert "(default: auto)" in text and "(default: 127.0.0.1:8000)" in text
+    assert "(default: auto)" in text and "else 127.0.0.1:8000)" in text
 
 
 def test_defaults(settings):
