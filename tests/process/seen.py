@@ -5,6 +5,8 @@ import os
 import socket
 from pathlib import Path
 
+from harness import wait_for
+
 
 def targets(pid):
     """What the process has open, one string for each descriptor."""
@@ -22,12 +24,27 @@ def kinds(pid):
     return sorted(target.split(":")[0] for target in targets(pid))
 
 
+def kinds_at_rest(server):
+    """Those of its master, once it has closed the descriptor on which it told that it is ready."""
+    assert os.read(server._ready, 1) == b""
+    return kinds(server.pid)
+
+
 def has_open(pid, path):
     return str(path) in targets(pid)
 
 
-def parent(pid):
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+def holder(server, gate):
+    """Pid of the worker whose handler stands at the gate."""
+    found = []
+
+    def look():
+        found[:] = [pid for pid in server.workers() if has_open(pid, gate.path)]
+        return found
+
+    wait_for(look, message=lambda: "no worker is at the gate")
+    (pid,) = found
+    return pid
 
 
 def field(pid, name):

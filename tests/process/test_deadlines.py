@@ -5,7 +5,7 @@ import signal
 
 import pytest
 from harness import alive, wait_for
-from seen import has_open
+from seen import holder
 
 SOON = ("--request-timeout", "300ms", "--request-grace", "1h")
 AT_ONCE = ("--request-timeout", "200ms", "--request-grace", "200ms")
@@ -266,12 +266,12 @@ def test_none_without_the_setting(start, gates):
     with server.connect() as client:
         client.send(f"GET /?{gate.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         gate.reached()
-        idle = [pid for pid in server.workers() if not has_open(pid, gate.path)]
-        for pid in idle:  # the measure of time: it is found to be silent
-            os.kill(pid, signal.SIGSTOP)
+        busy = holder(server, gate)
+        (idle,) = set(server.workers()) - {busy}
+        os.kill(idle, signal.SIGSTOP)  # the measure of time: it is found to be silent
         server.wait_stderr("no sign of life")
         gate.open()
-        assert int(client.read_response().body) not in idle
+        assert int(client.read_response().body) == busy
 
 
 # -- Django ------------------------------------------------------------------------------

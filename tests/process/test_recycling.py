@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from harness import alive, wait_for
 from load import Load
-from seen import has_open, ready
+from seen import holder, ready
 
 
 @pytest.fixture
@@ -64,13 +64,13 @@ def test_jitter_is_different_for_each_worker(start):
 
 
 def test_a_request_in_hand_is_finished(start, gate):
-    server = start("small_apps:wait", "--max-requests", "2")
-    (old,) = server.workers()
+    server = start("small_apps:wait", "--max-lifetime", "500ms", workers=2)
     with server.connect() as client:
-        assert client.get("/").status == 200
         client.send(f"GET /?{gate.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         gate.reached()
-        wait_for(lambda: len(server.workers()) == 2 or "is replaced" in server.stderr)
+        old = holder(server, gate)
+        server.wait_stderr(f"Worker {old} of small_apps:wait is replaced: ")
+        wait_for(lambda: len(server.workers()) == 3)
         gate.open()
         assert int(client.read_response().body) == old
     wait_for(lambda: not alive(old))
@@ -210,7 +210,7 @@ def test_a_worker_killed_by_somebody_is_not_said_to_be_out_of_memory(start, gate
     with server.connect() as client:
         client.send(f"GET /?{gate.path} HTTP/1.1\r\nHost: x\r\nX-Request-ID: abc\r\n\r\n".encode())
         gate.reached()
-        (busy,) = [pid for pid in server.workers() if has_open(pid, gate.path)]
+        busy = holder(server, gate)
         os.kill(busy, signal.SIGKILL)
         assert client.at_eof()
     server.wait_stderr(f"Worker {busy} of small_apps:wait was killed by SIGKILL from outside in "

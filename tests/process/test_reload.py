@@ -6,7 +6,7 @@ import signal
 import pytest
 from harness import alive, children, wait_for
 from load import Load
-from seen import kinds, ready
+from seen import kinds, kinds_at_rest, ready
 
 VERSION = """
 import os
@@ -292,7 +292,7 @@ def test_master_is_as_before_after_many_reloads(start):
     server = start("small_apps:pid", workers=2)
     reload(server, 2)
     wait_for(lambda: len(children(server.pid)) == 3)
-    before = kinds(server.pid)
+    before = kinds_at_rest(server)
     for generation in range(3, 9):
         reload(server, generation)
     wait_for(lambda: len(children(server.pid)) == 3)

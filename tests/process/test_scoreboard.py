@@ -1,5 +1,9 @@
 """What a worker does, as it says itself in memory that it shares with the master."""
 
+import os
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -57,10 +61,11 @@ def test_counts(board):
     with server.connect() as client:
         for _ in range(10):
             client.get("/")
+        wait_for(lambda: read()[0]["requests"] == 10)  # it counts when it has answered
         (slot,) = read()
         assert (slot["accepted"], slot["connections"], slot["requests"]) == (1, 1, 10)
     server.get("/")
-    wait_for(lambda: read()[0]["connections"] == 0)
+    wait_for(lambda: read()[0]["requests"] == 11 and read()[0]["connections"] == 0)
     (slot,) = read()
     assert (slot["accepted"], slot["requests"]) == (2, 11)
     assert slot["statuses"] == [0, 11, 0, 0, 0]
@@ -76,6 +81,7 @@ def app(environ, start_response):
 """, "--control", str(control))
     for status in (200, 204, 301, 404, 404, 404, 503):
         assert server.get(f"/?{status}").status == status
+    wait_for(lambda: service(control)["workers"][0]["requests"] == 7)
     (slot,) = service(control)["workers"]
     assert slot["statuses"] == [0, 2, 1, 3, 1]
 
@@ -90,6 +96,7 @@ def app(environ, start_response):
     return pid(environ, start_response)
 """, "--control", str(control))
     server.get("/")
+    wait_for(lambda: service(control)["workers"][0]["requests"] == 1)
     (slot,) = service(control)["workers"]
     (bucket,) = [i for i, count in enumerate(slot["latency"]) if count]
     assert 2**bucket > 50_000
@@ -116,10 +123,6 @@ def test_a_request_id_of_its_own(board, gate):
 @pytest.mark.parametrize("target", ["/" + "a" * 9000, "/%0d%0a%1b[31m", "/'\"<>\\"])
 def test_whatever_the_target_is(board, gates, target):
     """It is cut, and nothing of it reaches a terminal as it is."""
-    import os
-    import subprocess
-    import sys
-
     server, read = board("small_apps:wait")
     gate = gates()
     with server.connect() as client:
@@ -128,7 +131,7 @@ def test_whatever_the_target_is(board, gates, target):
         (slot,) = read()
         assert slot["path"].startswith(target[:20])
         done = subprocess.run(
-            [sys.executable, "-m", "fastfork", "status", "--pid", str(server.pid)],
+            [sys.executable, "-m", "fastfork", "status", str(server.pid)],
             capture_output=True, env=dict(os.environ))
         assert all(32 <= byte < 127 or byte == 10 for byte in done.stdout)
         gate.open()
@@ -136,9 +139,6 @@ def test_whatever_the_target_is(board, gates, target):
 
 
 def test_a_slot_is_emptied_for_the_next_worker(board):
-    import os
-    import signal
-
     server, read = board("small_apps:pid")
     for _ in range(3):
         server.get("/")

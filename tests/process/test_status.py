@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -68,7 +69,7 @@ def test_servers_are_found_without_their_path(start):
 def test_one_is_chosen_by_its_pid(start):
     start("small_apps:pid")
     server = start("small_apps:wait")
-    done = status("--pid", server.pid, "--json")
+    done = status(server.pid, "--json")
     assert [json.loads(line)["pid"] for line in done.stdout.splitlines()] == [server.pid]
 
 
@@ -103,12 +104,10 @@ def test_one_that_cannot_be_made_is_a_warning_only(start, path):
 
 def test_none_at_all(start):
     server = start("small_apps:pid", "--control", "none")
-    assert status("--pid", server.pid).returncode == 3
+    assert status(server.pid).returncode == 3
 
 
 def test_a_silent_client_does_not_hold_up_the_server(start, control):
-    import socket
-
     server = start("small_apps:pid", "--control", str(control))
     with socket.socket(socket.AF_UNIX) as silent:
         silent.connect(str(control))
