@@ -5,7 +5,7 @@ process is the end of the channel.  A message is a JSON object, and may carry de
 
     worker -> master    hello, then a report
     mold   -> master    a report; what it could not do
-    master -> worker    orders: retire, reopen
+    master -> worker    orders: reopen the logs
     master -> mold      orders: fork a worker
 """
 

@@ -489,10 +489,8 @@ class Service:
     def _retire(self, member: Member, now: float) -> None:
         """In good order: it gives its resting connections a while, and goes."""
         handle = self.workers[member]
-        told = member.state is State.READY and handle.channel.send({"retire": True})
         handle.told_to_go = True
-        if not told:
-            handle.send(signal.SIGTERM)
+        handle.send(worker.RETIRE if member.state is State.READY else signal.SIGTERM)
         self.roster.stopping(member, now, now + self.settings.graceful_timeout)
 
     def retire_all(self, now: float) -> None:

@@ -28,8 +28,10 @@ EXIT_SHARE, EXIT_LONGEST = 0.2, 2.0
 
 EXIT_FAILED = 1
 
-# What the master sends: the deadline of the running handler has passed.  A real-time signal,
-# because the others belong to the application.
+# What the master sends: others take this worker's place; the deadline of the running handler has
+# passed.  Signals, so that they reach a handler in progress, and real-time ones, because the
+# others belong to the application.
+RETIRE = signal.SIGRTMIN + 8
 TIME_OUT = signal.SIGRTMIN + 9
 
 NEEDLESS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -96,7 +98,8 @@ def run(plan: Plan) -> int:
     finally:
         # A second one (whoever signals the whole process group sends it, beside the master) must
         # not end us in the middle of the interpreter's exit.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for late in (signal.SIGTERM, RETIRE, TIME_OUT):
+            signal.signal(late, signal.SIG_IGN)
         for listener in plan.listeners:
             listener.close()  # the interpreter's exit may take seconds: free the port before
         core.flush_access_log()
@@ -183,6 +186,8 @@ def _install_signals(core: _core.Worker, settings: Settings, stacks_fd: int) -> 
     nothing to us (SIGUSR2 for a status report, say) stay."""
     drain = drain_time(settings.graceful_timeout)
     signal.signal(signal.SIGTERM, Handler(lambda: core.drain(drain)))
+    linger = min(settings.reload_linger, drain)
+    signal.signal(RETIRE, Handler(lambda: core.retire(drain, linger)))
     signal.signal(signal.SIGQUIT, Handler(core.stop))
     signal.signal(signal.SIGINT, ignore)
     if settings.request_timeout:
@@ -192,7 +197,7 @@ def _install_signals(core: _core.Worker, settings: Settings, stacks_fd: int) -> 
             signal.signal(number, ignore)
     stacks.register(stacks_fd, core)
     # whatever the import did to the mask, these must reach us
-    ours = {signal.SIGTERM, signal.SIGQUIT, TIME_OUT, stacks.ASK}
+    ours = {signal.SIGTERM, signal.SIGQUIT, RETIRE, TIME_OUT, stacks.ASK}
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ours)
 
 
@@ -212,13 +217,10 @@ def _watch_lifeline(core: _core.Worker, lifeline: int) -> None:
 def _watch_channel(core: _core.Worker, plan: Plan, access_log: int) -> None:
     """Orders of the master.  They are taken by the loop, between two requests."""
     plan.channel.set_blocking(False)
-    drain = drain_time(plan.settings.graceful_timeout)
 
     def receive() -> None:
         orders, ended = plan.channel.pending()
         for order in orders:
-            if "retire" in order:
-                core.retire(drain, min(plan.settings.reload_linger, drain))
             if "reopen" in order:
                 core.flush_access_log()
                 _reopen_access_log(plan.access_log, access_log)

@@ -44,6 +44,7 @@ cdef int handler_failed(Worker w, Exchange ex, object e) except -1:
     """The traceback goes to the error log, never on the wire."""
     if w.stranger:
         stranger_ends(w, e)
+    ex.deadline = 0                 # nothing more is raised in it
     if ex.gone and isinstance(e, (ClientGone, BodyError)):
         return 0
     cdef int status = 500
