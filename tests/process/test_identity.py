@@ -10,7 +10,7 @@ import sys
 
 import pytest
 from harness import alive, wait_for
-from seen import field, targets
+from seen import field, kinds, targets
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
@@ -394,17 +394,13 @@ def test_a_respawned_worker_holds_what_the_first_ones_do(start, tmp_path, preloa
     server = start("small_apps:pid", "--preload", preload, "--pid", str(tmp_path / "pid"),
                    "--control", str(tmp_path / "control"), workers=3)
     first = server.workers()
-    held = [sorted(_kind(target) for target in targets(pid)) for pid in first]
-    assert held[0] == held[1] == held[2]
+    wait_for(lambda: len({tuple(kinds(pid)) for pid in first}) == 1)  # their loops run
+    held = kinds(first[1])
     os.kill(first[0], signal.SIGKILL)
     server.wait_stderr(" is ready.")
     (new,) = set(server.workers()) - set(first)
-    assert sorted(_kind(target) for target in targets(new)) == held[0]
+    wait_for(lambda: kinds(new) == held, message=lambda: f"{held}\n{kinds(new)}")
     shared = set.intersection(*(set(targets(pid)) for pid in server.workers()))
     sockets = [target for target in shared if target.startswith("socket:")]
     assert len(sockets) == 1  # the listener
     assert str(tmp_path / "pid") not in targets(new)
-
-
-def _kind(target):
-    return target.split(":")[0]
