@@ -88,9 +88,9 @@ def test_a_request_in_progress_is_finished_by_the_old_worker(web, gate):
         gate.open()
         response = client.read_response()
         assert int(response.body) == old
-        if response.header("Connection") is None:  # it was told while the handler ran
+        while response.header("Connection") is None:  # it was told while the handler ran
             response = client.get("/pid")
-            assert int(response.body) == old and response.header("Connection") == "close"
+            assert int(response.body) == old
         assert client.at_eof()
     wait_for(lambda: not alive(old))
     server.wait_stderr("is reloaded: generation 2, 1 worker.")
@@ -122,7 +122,7 @@ def test_a_resting_connection_is_closed_when_the_lingering_period_is_over(web):
     wait_for(lambda: not alive(old))
 
 
-def test_many_resting_connections_all_get_their_answer(web):
+def test_many_resting_connections_are_all_told_with_an_answer(web):
     server = web(VERSION.format(1), "--reload-linger", "1h", "--graceful-timeout", "2h", workers=2)
     old = server.workers()
     clients = [server.connect() for _ in range(50)]
@@ -130,15 +130,16 @@ def test_many_resting_connections_all_get_their_answer(web):
         for client in clients:
             client.get("/pid")
         server.signal(signal.SIGHUP)
-        wait_for(lambda: set(server.workers()) - set(old))
-        server.wait_stderr(" is ready.")
-        wait_for(lambda: int(server.get("/pid").body) not in old)
-        for client in clients:
-            response = client.get("/pid")
-            assert response.status == 200
-            if int(response.body) in old and response.header("Connection") is None:
-                client.get("/pid")  # one that has not been told yet
-        server.wait_stderr("is reloaded: generation 2")
+        resting = clients
+        while resting:
+            still = []
+            for client in resting:
+                response = client.get("/pid")
+                assert response.status == 200 and int(response.body) in old
+                if response.header("Connection") is None:
+                    still.append(client)
+            resting = still
+        server.wait_stderr("is reloaded: generation 2, 2 workers.")
     finally:
         for client in clients:
             client.close()
@@ -176,7 +177,7 @@ def test_and_the_next_reload_may_succeed(web, tmp_path):
     (tmp_path / "web.py").write_text(VERSION.format("'two'"))
     server.signal(signal.SIGHUP)
     server.wait_stderr("web:app is reloaded: generation ")
-    assert server.get("/").body == b"two"
+    wait_for(lambda: server.get("/").body == b"two")
 
 
 def test_a_worker_that_dies_after_a_failed_reload_is_replaced_by_its_like(web, tmp_path):
@@ -204,7 +205,7 @@ def test_nobody_goes_before_a_new_one_is_ready(web, tmp_path, gate):
     (tmp_path / "web.py").write_text(VERSION.format("'two'"))
     gate.open()
     server.wait_stderr("is reloaded: generation 2")
-    assert server.get("/").body == b"two"
+    wait_for(lambda: server.get("/").body == b"two")
 
 
 def test_a_second_sighup_during_a_reload(web, tmp_path, gate):
@@ -284,16 +285,14 @@ def test_deaths_during_a_reload_are_replaced_too(web, tmp_path, gate):
     gate.open()
     server.wait_stderr("is reloaded: generation 2, 2 workers.")
     wait_for(lambda: len(server.workers()) == 2)
-    assert server.get("/").body == b"two"
+    wait_for(lambda: server.get("/").body == b"two")
 
 
 def test_master_is_as_before_after_many_reloads(start):
     """No descriptor and no process is left over."""
     server = start("small_apps:pid", workers=2)
-    reload(server, 2)
-    wait_for(lambda: len(children(server.pid)) == 3)
     before = kinds_at_rest(server)
-    for generation in range(3, 9):
+    for generation in range(2, 8):
         reload(server, generation)
     wait_for(lambda: len(children(server.pid)) == 3)
     wait_for(lambda: kinds(server.pid) == before,
