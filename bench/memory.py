@@ -3,9 +3,11 @@
     python bench/memory.py [--workers N] [--requests N] [--only NAME,...] [--json FILE]
 
 Each contender serves the shop with N workers, preloaded.  They are asked for its pages, over many
-connections at once, until every worker has answered --requests of them.  Then a worker's unique
-memory is what /proc/PID/smaps_rollup calls Private_Clean and Private_Dirty: pages that no other
-process has.  The proportional set size of the whole tree, master and all, stands beside it.
+connections at once, until every worker has answered --requests of them: so many that the garbage
+collector has been through all generations, as it will have been in any server that has run for a
+minute.  Then a worker's unique memory is what /proc/PID/smaps_rollup calls Private_Clean and
+Private_Dirty: pages that no other process has.  The proportional set size of the whole tree,
+master and all, stands beside it.
 """
 
 import collections
@@ -27,7 +29,7 @@ DEFAULT = ("fastfork", "gunicorn-preload")
 PAGES = ("/catalogue", "/catalogue?words=1&in_stock=on&page=2", "/product/3", "/api/stock",
          "/admin/login/")
 CONNECTIONS = 32
-PATIENCE = 120.0  # seconds until every worker has had its share
+PATIENCE = 300.0  # seconds until every worker has had its share
 
 
 def unique(pid):
@@ -98,7 +100,7 @@ def measure(contender, options, database):
 def main():
     p = table.parser(__doc__)
     p.add_argument("--workers", type=int, default=16, help="workers of each contender (16)")
-    p.add_argument("--requests", type=int, default=50, help="requests for each worker (50)")
+    p.add_argument("--requests", type=int, default=500, help="requests for each worker (500)")
     options = p.parse_args()
     servers.terminate_cleanly()
     rows = []
