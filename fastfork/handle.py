@@ -51,12 +51,14 @@ class Handle:
             self.kill_at = now + stacks.PATIENCE
             self.send(stacks.ASK)
 
-    def kill(self) -> str:
-        """Returns its stacks, as far as it could write them."""
+    def told_stacks(self) -> str:
+        """Where it stands, as far as it could write that."""
+        return stacks.read(self.stacks)
+
+    def kill(self) -> None:
         self.kill_at = None
         self.killed = True
         self.send(signal.SIGKILL)
-        return stacks.read(self.stacks)
 
     def let_go(self) -> None:
         """Of its descriptors: in another process, or in the end."""

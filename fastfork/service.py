@@ -125,6 +125,8 @@ class Service:
             times.append(self.roster.retry_at)
         if self.workers or self.molds:
             times.append(self._look_at)
+        if self.reloading is not None and self.roster.all_ready():
+            times.append(now + LOOK_SHORTEST)
         decision = self.roster.next_event(now)
         if decision is not None:
             times.append(decision)
@@ -189,10 +191,17 @@ class Service:
             return  # its mold still imports
         if self.roster.generation == self.reloading:
             self._close_molds()
-            if self.roster.all_ready():
+            if self.roster.all_ready() and not self._still_accepting():
                 logger.info("%s is reloaded: generation %d, %s.", self.name, self.reloading,
                             _workers(self.roster.size))  # fmt: skip
                 self.reloading = None
+
+    def _still_accepting(self) -> bool:
+        """Has one of the old generation not acted yet on being told to go?"""
+        return any(
+            member.generation != self.roster.generation and handle.facts()["state"] != "draining"
+            for member, handle in self.workers.items()
+        )
 
     # -- the mold ------------------------------------------------------------------------
     def _start_mold(self, generation: int, now: float) -> Plan | None:
@@ -476,11 +485,11 @@ class Service:
         for handle in list(self.handles()):
             if handle.kill_at is None or now < handle.kill_at:
                 continue
-            stacks = handle.kill()
             what = "The mold" if isinstance(handle, MoldHandle) else "Worker"
             logger.error("%s %d of %s is killed: %s.", what, handle.pid, self.name,
                          handle.condemned)  # fmt: skip
-            write(indented(stacks or "(it could not say where it stands)"))
+            write(indented(handle.told_stacks() or "(it could not say where it stands)"))
+            handle.kill()
             if isinstance(handle, WorkerHandle) and handle.member.state is not State.STARTING:
                 self.roster.stopping(handle.member, now, now)  # else it is a failed boot
                 self.roster.killed(handle.member)

@@ -413,6 +413,24 @@ def test_one_that_has_time_goes_on_waiting(stream):
     assert wire.one(b"abc").status == 200
 
 
+def test_each_has_its_own_deadline(stream):
+    def app(environ, start_response):
+        environ["fastfork.extend_deadline"](int(environ["QUERY_STRING"]) * BRIEF)
+        return reads(environ, start_response)
+
+    wire = stream(app)
+    waiting = []
+    for number in (1, 10, 5):
+        wire.feed(request("POST", f"/?{number}", "Content-Length: 3"))
+        waiting.append((number, time.monotonic() + (number + 1) * BRIEF, wire.connection))
+        wire.connect()
+    for _, over, connection in sorted(waiting):
+        busy_until(over)
+        wire.connection = connection
+        assert wire.one(b"").status == 504
+    assert len(warnings(wire)) == 3
+
+
 def test_what_comes_at_the_last_moment_is_read(stream):
     """Beyond the deadline, but nobody has told the handler so."""
     wire = stream(reads)
