@@ -265,13 +265,12 @@ def test_worn_ones_are_replaced_one_after_the_other(run):
     )
 
 
-def test_missing_and_worn_ones_are_replaced_in_one_round(table):
+def test_missing_and_worn_ones_are_replaced_in_one_decision(table):
     t = table(2)
     first, second = t.fill()
     t.roster.wear(first, "age")
     t.end(second)
-    t.round()
-    assert str(t) == "0.1R* 1.1s 2.1s"
+    assert t.roster.to_start(t.now) == [(1, 1), (2, 1)]
 
 
 def test_whose_replacement_is_there_goes_first(run):
@@ -590,13 +589,26 @@ def test_one_that_fails_after_it_was_told_to_go_does_not_speak_for_the_candidate
 
 
 def test_a_generation_must_be_newer_than_all_before(table):
-    t = table(1)
-    t.roster.reload(3)
+    t = table(1, generation=2)
+    t.roster.reload(4)
     t.roster.abandon()
-    for generation in (1, 2, 3):
+    for generation in (1, 3, 4):
         with pytest.raises(ValueError):
             t.roster.reload(generation)
     assert t.roster.candidate is None
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_to_reload_what_is_there_already_changes_nothing(table, exclusive):
+    t = table(1, exclusive=exclusive)
+    t.end(*t.start())
+    for generation in (1, 2, 2):
+        t.roster.reload(generation)
+    assert (t.roster.generation, t.roster.candidate) == ((2, None) if exclusive else (1, 2))
+    t.roster.reload(t.roster.generation)
+    assert t.roster.candidate == (None if exclusive else 2)
+    t.roster.abandon()
+    assert t.roster.strikes == (0 if exclusive else 1)
 
 
 # -- rule 4: exclusive --------------------------------------------------------------------------
