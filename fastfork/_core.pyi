@@ -232,8 +232,10 @@ def slot_read(slot: Buffer) -> dict[str, Any]:
     target), request_id: of the request whose handler runs, or was the last to; statuses: counts of
     answers 1xx ... 5xx; latency: a list, of which item i counts requests that took fewer than
     2**i microseconds, but not fewer than 2**(i - 1); the last counts all others.  Answers without a
-    handler, to malformed requests, are not counted.  Texts are printable ASCII.  A slot of zeros
-    has no worker yet.  ValueError if it is too short."""
+    handler, to malformed requests, are not counted.  whole: False if the worker was in the middle
+    of writing whenever it was looked at, for a millisecond: it is stopped, or it died like that,
+    and parts may belong to different requests.  Texts are printable ASCII.  A slot of zeros has no
+    worker yet.  ValueError if it is too short."""
 
 def adopt_orphans() -> None:
     """Descendants of this process whose parent ends become its children (PR_SET_CHILD_SUBREAPER).

@@ -168,6 +168,7 @@ FORWARDED = Kind(
 ARGUMENTS = Kind(_read_arguments, shlex.join, "arguments as in a shell, quotes closed")
 
 WEEK = 7 * 86400.0
+SHORTEST_LIVENESS = 1.0
 
 
 # -- the table ---------------------------------------------------------------------------
@@ -464,6 +465,11 @@ def _check_together(settings: Settings) -> None:
         raise ConfigError(
             f"--max-request-line ({show_size(settings.max_request_line)}) must not be above "
             f"--max-head ({show_size(settings.max_head)}), which counts the request line too."
+        )
+    if 0 < settings.liveness_timeout < SHORTEST_LIVENESS:
+        raise ConfigError(
+            f"--liveness-timeout ({show_duration(settings.liveness_timeout)}) must be 0 or at least "
+            f"{show_duration(SHORTEST_LIVENESS)}: a worker is not always scheduled at once."
         )
     if settings.proxy_protocol != "off" and not settings.forwarded_allow_ips:
         raise ConfigError(

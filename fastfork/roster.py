@@ -374,10 +374,13 @@ class Roster:
 
     def reload(self, generation: int) -> None:
         """`generation` becomes the candidate, in place of another that is not proved yet; all
-        others are outdated once it is proved.  With `exclusive` it needs no proof.
+        others are outdated once it is proved.  With `exclusive` it needs no proof.  Nothing
+        changes if it serves or is the candidate already.
 
-        ValueError if the generation is not newer than all before.
+        ValueError if it is neither, nor newer than all before.
         """
+        if generation in (self.generation, self.candidate):
+            return
         if generation <= self._newest:
             raise ValueError(f"generation {generation} is not newer than {self._newest}")
         self._newest = generation

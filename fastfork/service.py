@@ -163,7 +163,11 @@ class Service:
     def _loaded_nowhere(self, generation: int) -> None:
         """Its workers import the application each for itself."""
         self.direct.add(generation)
-        if generation == self.reloading:
+        self._loaded(generation)
+
+    def _loaded(self, generation: int) -> None:
+        """Workers can be made of it: of a new one, the first."""
+        if generation == self.reloading != self.roster.generation:
             self.roster.reload(generation)
 
     def _drop_candidate(self) -> None:
@@ -261,8 +265,7 @@ class Service:
                 handle.loaded = True
                 logger.debug("The mold %d of %s has imported it in %.1f s.", handle.pid, self.name,
                              now - handle.born)  # fmt: skip
-                if generation == self.reloading:
-                    self.roster.reload(generation)
+                self._loaded(generation)
             else:
                 self._let_mold_go(generation)
                 if report.remains:
@@ -295,18 +298,17 @@ class Service:
     def _start_missing(self, now: float) -> Plan | None:
         """Start who is missing.  Returns a plan in a new process, None in the master."""
         while not self.failed:
-            wanted = self.roster.to_start(now)
-            if not wanted:
+            startable = [wanted for wanted in self.roster.to_start(now)
+                         if wanted[1] in self.direct or self._can_order(wanted[1])]  # fmt: skip
+            if not startable:
                 return None
-            number, generation = wanted[0]
+            number, generation = startable[0]
             if generation in self.direct:
                 plan = self._start_worker(number, generation, now)
                 if plan is not None:
                     return plan
-            elif self._can_order(generation):
-                self._order_worker(number, generation, now)
             else:
-                return None
+                self._order_worker(number, generation, now)
         return None
 
     def _can_order(self, generation: int) -> bool:
@@ -444,9 +446,11 @@ class Service:
                 self._condemn(handle, self._not_booted(), now)
             return
         facts = handle.facts()
+        stopped = _silent(facts, now) and is_stopped(handle.pid)
+        if not facts["whole"] and not stopped:
+            return  # it is writing: the next look
         finding = watch.judge_request(settings, facts, now)
         if finding is None and member.state is State.READY:
-            stopped = _silent(facts, now) and is_stopped(handle.pid)
             finding = watch.judge_life(settings, facts, member.since, stopped, now)
         if finding is None and measure:
             used = memory.measure(handle.pid, settings.memory_measure)

@@ -251,6 +251,7 @@ cdef extern from "<time.h>" nogil:
     struct tm:
         int tm_sec, tm_min, tm_hour, tm_mday, tm_mon, tm_year, tm_wday
         long tm_gmtoff
+    int nanosleep(const timespec* span, timespec* left)
     tm* gmtime_r(const long* when, tm* result)
     tm* localtime_r(const long* when, tm* result)
 

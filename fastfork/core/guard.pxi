@@ -28,9 +28,6 @@ cdef extern from "<signal.h>" nogil:
 cdef extern from "<unistd.h>" nogil:
     int getpid()
 
-cdef extern from "<time.h>" nogil:
-    int nanosleep(const timespec*, timespec*)
-
 cdef int guard_fd = -1
 cdef timespec guard_grace
 

@@ -3,8 +3,8 @@
 # anybody may read it at any time.
 #
 #   1. The sequence number is odd while more than one field is being written: a reader that finds it
-#      odd, or another one afterwards, reads again.  A worker can die in the middle of writing, so
-#      the reader takes what it has after some attempts.
+#      odd, or another one afterwards, reads again.  A worker can be stopped or die in the middle of
+#      writing, so the reader takes what there is after some attempts, and says so.
 #   2. `request_started` is 0 unless a handler runs.  A handler that waits (park.pxi) does not run.
 #   3. Whoever sees that no handler runs must not see an old heartbeat with it: both are written in
 #      one go.
@@ -14,7 +14,9 @@
 SLOT_SIZE = (sizeof(slot_t) + 63) // 64 * 64
 
 cdef enum:
-    SLOT_READS = 100            # attempts at a slot that is being written
+    SLOT_READS = 40             # attempts at a slot that is being written ...
+    SLOT_READS_AT_ONCE = 20     # ... the rest of them with pauses: the writer has lost its core
+    SLOT_PAUSE = 50000          # ns
 
 STATES = ("booting", "idle", "busy", "draining")
 
@@ -118,7 +120,11 @@ def slot_read(slot):
     cdef Py_buffer view
     cdef slot_t s
     cdef uint32_t before
+    cdef timespec pause
     cdef int attempt
+    cdef bint whole = False
+    pause.tv_sec = 0
+    pause.tv_nsec = SLOT_PAUSE
     PyObject_GetBuffer(slot, &view, PyBUF_SIMPLE)
     try:
         if view.len < <Py_ssize_t>sizeof(slot_t):
@@ -129,8 +135,11 @@ def slot_read(slot):
             memcpy(&s, view.buf, sizeof(s))
             memory_fence()
             memcpy(&s.sequence, view.buf, sizeof(before))
-            if s.sequence == before and before % 2 == 0:
+            whole = s.sequence == before and before % 2 == 0
+            if whole:
                 break
+            if attempt >= SLOT_READS_AT_ONCE:
+                nanosleep(&pause, NULL)
     finally:
         PyBuffer_Release(&view)
     latency = [s.latency[i] for i in range(SLOT_LATENCIES)]
@@ -152,4 +161,5 @@ def slot_read(slot):
         "statuses": [s.statuses[i] for i in range(1, SLOT_STATUSES)],
         "sent": s.sent,
         "latency": latency,
+        "whole": whole,
     }

@@ -3,7 +3,7 @@
 
 cdef enum:
     STREAM_HANDLERS = 100       # greenlets = auto, where handlers wait for their bodies
-    SIGN_OF_LIFE = 1000         # ms: the loop need not give one more often
+    SIGN_OF_LIFE = 100          # ms: the loop need not give one more often
 
 
 cdef class Worker:

@@ -193,6 +193,17 @@ def test_what_is_said_of_the_whole(table, event, ready_count, all_ready, rolling
         ready_count, all_ready, rolling)  # fmt: skip
 
 
+@pytest.mark.parametrize("wish", ["reload", "wear"])
+def test_not_all_are_ready_as_soon_as_there_is_something_to_do(table, wish):
+    t = table(1)
+    (member,) = t.fill()
+    if wish == "reload":
+        t.roster.reload(2)
+    else:
+        t.roster.wear(member, "age")
+    assert not t.roster.all_ready() and t.roster.rolling()
+
+
 def test_not_all_are_ready_while_an_older_one_is_active(run):
     t = run([("reload 2", "0.1R 0.2s")], 1)
     t.ready(t.find("0.2"))
@@ -254,6 +265,41 @@ def test_worn_ones_are_replaced_one_after_the_other(run):
     )
 
 
+def test_missing_and_worn_ones_are_replaced_in_one_decision(table):
+    t = table(2)
+    first, second = t.fill()
+    t.roster.wear(first, "age")
+    t.end(second)
+    assert t.roster.to_start(t.now) == [(1, 1), (2, 1)]
+
+
+def test_whose_replacement_is_there_goes_first(run):
+    run(
+        [
+            ("round", "0.1s 1.1s 2.1s"),
+            ("ready 0.1 1.1", "0.1R 1.1R 2.1s"),
+            ("end 2.1", "0.1R 1.1R"),
+            ("reload 2", "0.1R 1.1R 2.2s"),
+            (f"later {FIRST_DELAY}", "0.1R 1.1R 2.2s 2.1s"),
+            ("ready 2.1 2.2", "0.1R 1.1R 2.2R 2.1x"),
+        ],
+        3,
+        filled=False,
+    )
+
+
+def test_lower_numbers_go_before_higher_ones(run):
+    run(
+        [
+            ("end 0.1", "1.1R 2.1R 0.1s"),
+            ("ready 0.1", "1.1R 2.1R 0.1R"),
+            ("wear 1.1 2.1 0.1", "1.1R* 2.1R* 0.1R* 3.1s"),
+            ("ready 3.1", "1.1R* 2.1R* 0.1x* 3.1R"),
+        ],
+        3,
+    )
+
+
 def test_where_some_may_be_unavailable_worn_ones_go_first(run):
     run(
         [
@@ -299,6 +345,20 @@ def test_outdated_ones_that_are_not_ready_go_first_and_at_any_time(run, max_unav
         2,
         filled=False,
         max_unavailable=max_unavailable,
+    )
+
+
+def test_of_outdated_ones_those_that_are_not_ready_go_first(run):
+    run(
+        [
+            ("round", "0.1s 1.1s 2.1s 3.1s"),
+            ("ready 0.1 1.1", "0.1R 1.1R 2.1s 3.1s"),
+            ("reload 2", "0.1R 1.1R 2.1s 3.1s 0.2s"),
+            ("ready 0.2", "0.1R 1.1R 2.1x 3.1x 0.2R 2.2s"),
+        ],
+        4,
+        filled=False,
+        max_unavailable=2,
     )
 
 
@@ -484,6 +544,30 @@ def test_a_candidate_does_not_wait_for_the_replacement_of_a_worn_one(run):
     )
 
 
+def test_there_is_never_a_surplus_of_two(table):
+    """Not even if the caller asks for starts first."""
+    t = table(2)
+    first, _ = t.fill()
+    t.roster.wear(first, "age")
+    t.start()
+    t.roster.reload(2)
+    assert t.roster.to_start(t.now) == []
+    t.stop()
+    assert t.roster.to_start(t.now) == [(0, 2)]
+
+
+def test_an_abandoned_worker_goes_at_once_while_others_are_leaving(run):
+    run(
+        [
+            ("wear 0.1 1.1", "0.1R* 1.1R* 2.1s"),
+            ("ready 2.1", "0.1x* 1.1R* 2.1R"),
+            ("reload 2", "0.1x* 1.1R* 2.1R 0.2s"),
+            ("abandon", "0.1x* 1.1R* 2.1R 0.2x"),
+        ],
+        2,
+    )
+
+
 def test_without_wanted_workers_a_candidate_waits(run):
     t = run(
         [
@@ -505,13 +589,26 @@ def test_one_that_fails_after_it_was_told_to_go_does_not_speak_for_the_candidate
 
 
 def test_a_generation_must_be_newer_than_all_before(table):
-    t = table(1)
-    t.roster.reload(3)
+    t = table(1, generation=2)
+    t.roster.reload(4)
     t.roster.abandon()
-    for generation in (1, 2, 3):
+    for generation in (1, 3, 4):
         with pytest.raises(ValueError):
             t.roster.reload(generation)
     assert t.roster.candidate is None
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_to_reload_what_is_there_already_changes_nothing(table, exclusive):
+    t = table(1, exclusive=exclusive)
+    t.end(*t.start())
+    for generation in (1, 2, 2):
+        t.roster.reload(generation)
+    assert (t.roster.generation, t.roster.candidate) == ((2, None) if exclusive else (1, 2))
+    t.roster.reload(t.roster.generation)
+    assert t.roster.candidate == (None if exclusive else 2)
+    t.roster.abandon()
+    assert t.roster.strikes == (0 if exclusive else 1)
 
 
 # -- rule 4: exclusive --------------------------------------------------------------------------
@@ -588,6 +685,10 @@ def test_exclusive_a_place_is_empty_only_when_its_worker_has_ended(run):
     )
 
 
+def test_exclusive_there_is_no_surplus(run):
+    run([("wear 0.1 1.1", "0.1x* 1.1R* 2.1R"), ("resize 1", "0.1x* 1.1x* 2.1R")], 3, exclusive=True)
+
+
 # -- rule 5: not too many at a time -------------------------------------------------------------
 def test_a_replacement_waits_for_the_end_of_the_one_before(run):
     run(
@@ -625,6 +726,15 @@ def test_with_max_unavailable_no_more_than_so_many_are_leaving(run):
     )
 
 
+def test_a_surplus_that_goes_leaves_fewer_to_be_replaced(table):
+    t = table(12, max_unavailable=1)
+    t.fill()
+    t.roster.reload(2)
+    t.ready(*t.start())
+    t.stop()
+    assert t.roster.ready_count() == 11
+
+
 def test_a_death_is_replaced_while_others_are_leaving(run):
     run(
         [
@@ -647,7 +757,9 @@ def test_the_highest_numbers_go_when_there_are_too_many(run):
 
 
 def test_those_that_are_not_ready_go_before_others(run):
-    run([("end 0.1 1.1", "2.1R 3.1R 0.1s 1.1s"), ("resize 3", "2.1R 3.1R 0.1s 1.1x")], 4)
+    script = [("end 0.1", "1.1R 2.1R 3.1R 0.1s"), ("resize 3", "1.1R 2.1R 3.1R 0.1x")]
+    run(script, 4)
+    run(script, 4, max_unavailable=1)
 
 
 def test_outdated_ones_go_before_others(run):
@@ -715,6 +827,13 @@ def test_a_closed_table_decides_nothing_but_whom_to_kill(run):
     assert t.roster.next_event(t.now) == t.now + GRACE
     t.later(GRACE)
     assert t.roster.overdue(t.now) == [t.find("0.1")]
+
+
+def test_a_closed_table_wakes_nobody_for_a_start(table):
+    t = table(1)
+    t.end(*t.start())
+    t.roster.close()
+    assert t.roster.next_event(t.now) is None
 
 
 # -- leaving ------------------------------------------------------------------------------------
@@ -806,6 +925,13 @@ def test_failed_boots_back_off_exponentially_to_a_cap(table):
     assert delays[-1] == LONGEST_DELAY == max(delays)
 
 
+def test_however_often_a_boot_fails(table):
+    t = table(1)
+    for _ in range(1100):  # 2.0 ** 1024 is no float
+        (member,) = t.start()
+        t.later(t.end(member))
+
+
 def test_workers_that_fail_alike_are_one_failure(table):
     t = table(4)
     for member in t.start():
@@ -866,6 +992,17 @@ def test_a_few_quick_deaths_are_replaced_at_once_a_crash_loop_is_not(table):
     assert delays == [0] * QUICK_ENDS + [FIRST_DELAY, FIRST_DELAY * 2, FIRST_DELAY * 4]
 
 
+def test_quick_deaths_are_forgotten_when_a_worker_runs_well(table):
+    t = table(1)
+    for _ in range(3):
+        for _ in range(QUICK_ENDS):
+            (member,) = t.fill()
+            assert t.end(member) == 0
+        (member,) = t.fill()
+        t.later(STEADY)
+        assert t.end(member) == 0
+
+
 def test_running_well_ends_a_crash_loop_s_back_off(table):
     t = table(1)
     for _ in range(QUICK_ENDS + 2):
@@ -908,7 +1045,8 @@ def test_a_replacement_that_does_not_boot_backs_off_and_costs_nothing(run):
     assert str(t) == "0.1R* 1.1R 2.1s"
 
 
-def test_what_was_lived_down_does_not_lengthen_the_next_back_off(table):
+@pytest.mark.parametrize("how", ["failed", "not_started", "ended"])
+def test_what_was_lived_down_does_not_lengthen_the_next_back_off(table, how):
     """However seldom the caller settles."""
     t = table(2)
     first, second = t.start()
@@ -916,7 +1054,19 @@ def test_what_was_lived_down_does_not_lengthen_the_next_back_off(table):
     t.ready(second)
     t.now += STEADY
     (member,) = t.start()
-    assert t.end(member) == FIRST_DELAY
+    arguments = [t.now + GRACE] if how == "failed" else []
+    assert getattr(t.roster, how)(member, t.now, *arguments) == FIRST_DELAY
+
+
+def test_one_that_ran_well_until_its_end_has_ended_the_back_off(table):
+    """However seldom the caller settles."""
+    t = table(2)
+    first, second = t.start()
+    t.end(first)
+    t.ready(second)
+    t.now += STEADY
+    t.end(second)
+    assert len(t.start()) == 2
 
 
 # -- times --------------------------------------------------------------------------------------
@@ -924,6 +1074,19 @@ def test_nothing_happens_by_time_alone_when_all_are_ready(table):
     t = table(3)
     t.fill()
     assert t.roster.next_event(t.now) is None
+
+
+def test_no_time_is_waited_for_that_changes_nothing(table):
+    t = table(2)
+    first, second = t.start()
+    t.end(first)
+    t.ready(second)
+    assert t.roster.next_event(t.now) == t.now + FIRST_DELAY
+    t.roster.resize(1)
+    assert t.roster.next_event(t.now) is None
+    t = table(2)
+    t.end(t.fill()[0])
+    assert t.roster.next_event(t.now) is None  # one is missing, and may be started now
 
 
 def test_next_event_is_never_in_the_past(table):
@@ -936,16 +1099,16 @@ def test_next_event_is_never_in_the_past(table):
 
 
 def test_an_event_comes_when_it_was_announced(table):
-    """0.1 + 5.0 - 5.0 is not 0.1."""
+    """3.2 + 5.0 - 3.2 is less than 5.0."""
     t = table(3)
-    t.now = 0.1
+    t.now = 3.2
     first, second, third = t.start()
     t.end(second)
     t.end(third)
     t.ready(first)
-    t.now = 1.0
+    t.now = 4.0
     assert len(t.start()) == 1
     t.now = event = t.roster.next_event(t.now)
-    assert event == 0.1 + STEADY
+    assert event == 3.2 + STEADY
     t.roster.settle(t.now)
     assert len(t.start()) == 1

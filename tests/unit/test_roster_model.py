@@ -20,6 +20,7 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
+    precondition,
     rule,
 )
 
@@ -31,6 +32,7 @@ SIZES = st.sampled_from([4, 2, 1, 3, 5, 6, 8, 9, 12, 0])
 SECONDS = st.one_of(
     st.sampled_from([0.0, 0.1, 0.5, 1.0, STEADY, GRACE, 31.0]), st.floats(0.0, 40.0)
 )
+FATES = ["dies", "fails", "was never there", "is stopped", "dies"]
 CHOICE = st.integers(0, 1000)  # of the members that fit, the one at this index, modulo
 
 
@@ -81,6 +83,9 @@ class Master:
             and roster.candidate is None
             and bool(self.outdated())
         )
+
+    def most_leaving(self):
+        return max(1, self.roster.max_unavailable, self.roster.size // 4)
 
     def most(self):
         """The bound of active workers: one surplus, and only for a reason."""
@@ -140,8 +145,7 @@ class Master:
         if roster.exclusive:
             told = [m for m in told if m.worn and m.generation == roster.generation]
         leaving = [m for m in self.replaced if m in self.alive]
-        most = max(1, roster.max_unavailable, roster.size // 4)
-        assert not told or len(leaving) + len(told) <= most
+        assert not told or len(leaving) + len(told) <= self.most_leaving()
 
     def start(self):
         wanted = self.roster.to_start(self.now)
@@ -163,6 +167,8 @@ class Master:
             assert len(self.alive) < roster.size
             assert number not in [m.number for m in self.alive]
         assert len(self.active()) < self.most()
+        if generation == roster.generation and len(self.others()) >= roster.size:
+            assert len([m for m in self.replaced if m in self.alive]) < self.most_leaving()
         assert (number, generation) not in [(m.number, m.generation) for m in self.active()]
         self.alive.append(roster.starting(number, generation, self.now))
 
@@ -182,7 +188,11 @@ class Master:
         left = [g for _, g in roster.to_start(self.now) if g not in self.absent]
         assert left == []
         assert roster.to_stop(self.now) == []
-        if roster.closed or roster.size == 0 or roster.generation in self.absent:
+        if roster.closed:
+            return
+        assert not [m for m in self.those(State.STARTING) if m.generation in self.dead
+                    and m.generation > roster.generation]  # fmt: skip
+        if roster.size == 0 or roster.generation in self.absent:
             return
         if roster.candidate is not None and roster.candidate not in self.absent:
             assert len(self.active(roster.candidate)) == 1
@@ -197,7 +207,7 @@ class Master:
         event = self.roster.next_event(self.now)
         assert event is None or event > self.now
         end = self.now + 100.0 if event is None else math.nextafter(event, 0.0)
-        roster = copy.deepcopy(self.roster)
+        roster = copy.deepcopy(self.roster, {id(m): m for m in self.alive})
         before = decisions(roster, self.now)
         for part in (0.3, 0.7, 0.999, 1.0):
             time = min(end, self.now + (end - self.now) * part)
@@ -246,6 +256,8 @@ class Master:
         assert 0.0 <= delay < LONGEST_DELAY + 0.001  # (now + 30) - now may be more than 30
         if innocent:
             assert (roster.strikes, roster.retry_at) == (settled, before[1])
+        elif member.state is State.STARTING or report == roster.failed:
+            assert delay > 0.0
         if proves:
             assert roster.candidate is None
             self.dead.add(candidate)
@@ -253,6 +265,16 @@ class Master:
             assert roster.candidate == candidate
         assert roster.generation == generation
         self.not_before = max(self.not_before, self.now + delay)
+
+    def befall(self, member, fate):
+        if fate == "dies":
+            self.bury(member)
+        elif fate == "is stopped":
+            self.stop_by_hand(member)
+        elif fate == "fails" and not member.is_ready:
+            self.fail(member)
+        elif fate == "was never there" and not member.is_ready and not member.pid:
+            self.lose(member)
 
     def reload(self, works):
         roster = self.roster
@@ -326,25 +348,33 @@ def decisions(roster, now):
     )
 
 
+def some(*states):
+    """A rule for members in one of these states."""
+    return precondition(lambda self: self.master.those(*states))
+
+
 class Chaos(RuleBasedStateMachine):
     @initialize(
         size=SIZES,
         max_unavailable=st.one_of(st.just(0), st.sampled_from([1, 2, 3, 20])),
         exclusive=st.sampled_from([False, True, False]),
+        stop_first=st.booleans(),
         well=st.booleans(),
+        closes=st.booleans(),
     )
-    def begin(self, size, max_unavailable, exclusive, well):
+    def begin(self, size, max_unavailable, exclusive, stop_first, well, closes):
         self.master = Master(size, max_unavailable, exclusive)
         self.late = 0  # rounds that the master is late
-        self.stop_first = True
+        self.stop_first = stop_first
+        self.closes_after = 20 if closes else 1000  # steps
         self.master.round()
         if well:
             for member in self.master.those(State.STARTING):
                 self.master.boot(member)
 
-    def pick(self, choice, *states):
+    def pick(self, choice, *states, generation=None):
         """Some member in one of these states, or None."""
-        found = self.master.those(*states)
+        found = self.master.those(*states, generation=generation)
         return found[choice % len(found)] if found else None
 
     @property
@@ -359,6 +389,7 @@ class Chaos(RuleBasedStateMachine):
                 self.master.round(self.stop_first)
             self.master.happen()
 
+    @some(State.STARTING)
     @rule(choice=CHOICE, count=st.integers(1, 4))
     def boots_end(self, choice, count):
         """Booting workers become ready, or fail if their code is no good."""
@@ -367,6 +398,7 @@ class Chaos(RuleBasedStateMachine):
             if member is not None:
                 self.master.boot_or_fail(member)
 
+    @some(State.STOPPING)
     @rule(count=st.integers(1, 12))
     def stopped_ones_end(self, count):
         for member in self.master.those(State.STOPPING)[:count]:
@@ -375,31 +407,31 @@ class Chaos(RuleBasedStateMachine):
     @rule(
         choice=CHOICE,
         state=st.sampled_from(list(State)),
-        fate=st.sampled_from(["dies", "dies", "fails", "was never there", "is stopped"]),
+        fate=st.sampled_from(FATES),
         count=st.integers(1, 3),
     )
     def misfortune(self, choice, state, fate, count):
         for _ in range(count):
             member = self.pick(choice, state)
+            if member is not None:
+                self.master.befall(member, fate)
+
+    @precondition(lambda self: self.roster.candidate is not None)
+    @rule(fate=st.sampled_from(FATES))
+    def misfortune_of_the_candidate(self, fate):
+        for member in self.master.active(self.roster.candidate):
+            self.master.befall(member, fate)
+
+    @some(State.STARTING, State.READY)
+    @rule(choice=CHOICE, times=st.integers(1, 6), boots=st.booleans())
+    def crash_loop(self, choice, times, boots):
+        """A worker dies, as soon as it is ready or before, and so does who takes its place."""
+        for _ in range(times):
+            member = self.pick(choice, State.STARTING) or self.pick(choice, State.READY)
             if member is None:
                 break
-            if fate == "dies":
-                self.master.bury(member)
-            elif fate == "is stopped":
-                self.master.stop_by_hand(member)
-            elif fate == "fails" and not member.is_ready:
-                self.master.fail(member)
-            elif fate == "was never there" and not member.is_ready and not member.pid:
-                self.master.lose(member)
-
-    @rule(choice=CHOICE, times=st.integers(1, 6))
-    def crash_loop(self, choice, times):
-        """A worker is ready and dies, and so does who comes in its place."""
-        for _ in range(times):
-            member = self.pick(choice, State.READY) or self.pick(choice, State.STARTING)
-            if member is None or member.generation in self.master.broken:
-                break
-            self.master.boot(member)
+            if boots and member.generation not in self.master.broken:
+                self.master.boot(member)
             self.master.bury(member)
             self.master.round(self.stop_first)
 
@@ -416,6 +448,7 @@ class Chaos(RuleBasedStateMachine):
             assert member.state is State.STOPPING
 
     # -- wishes --------------------------------------------------------------------------
+    @some(State.READY)
     @rule(choice=CHOICE, count=st.integers(1, 9))
     def wear(self, choice, count):
         ready = self.master.those(State.READY)
@@ -424,7 +457,7 @@ class Chaos(RuleBasedStateMachine):
 
     @rule(
         works=st.sampled_from([True, True, False]),
-        then=st.sampled_from(["boot", "wait", "roll", "abandon"]),
+        then=st.sampled_from(["roll", "wait", "boot", "roll", "abandon", *FATES]),
     )
     def reload(self, works, then):
         self.master.reload(works)
@@ -433,7 +466,10 @@ class Chaos(RuleBasedStateMachine):
             self.master.abandon()
         elif then != "wait":
             for member in self.master.active(self.roster.candidate):
-                self.master.boot_or_fail(member)
+                if then in FATES:
+                    self.master.befall(member, then)
+                else:
+                    self.master.boot_or_fail(member)
         if then == "roll":
             self.all_goes_well(8, True)
 
@@ -446,15 +482,15 @@ class Chaos(RuleBasedStateMachine):
                 assert self.master.active() == []
         self.roster.resize(size)
 
-    @rule(chance=st.sampled_from(range(30)))
-    def close(self, chance):
-        if chance == 7:
-            self.roster.close()
+    @precondition(lambda self: self.closes_after < 0)
+    @rule()
+    def close(self):
+        self.roster.close()
 
     # -- the master ----------------------------------------------------------------------
     @rule(
-        absent=st.sampled_from(["nobody", "generation", "candidate"]),
-        late=st.integers(0, 4),
+        absent=st.sampled_from(["nobody", "nobody", "generation", "candidate"]),
+        late=st.sampled_from([0, 0, 1, 3]),
         stop_first=st.booleans(),
     )
     def change_habits(self, absent, late, stop_first):
@@ -473,6 +509,7 @@ class Chaos(RuleBasedStateMachine):
     # -- always --------------------------------------------------------------------------
     @invariant()
     def go_round(self):
+        self.closes_after -= 1
         if self.late:
             self.late -= 1
         else:
@@ -513,7 +550,7 @@ class Chaos(RuleBasedStateMachine):
 
 TestChaos = Chaos.TestCase
 TestChaos.settings = settings(
-    max_examples=EXAMPLES or 150,
+    max_examples=EXAMPLES or 200,
     stateful_step_count=40,
     derandomize=not EXAMPLES,
     database=None,
