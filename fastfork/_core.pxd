@@ -399,6 +399,7 @@ cdef class Worker:
     cdef int64_t accepted_total, requests_total, switches_total, carriers_total
     cdef _retire_carriers(self)
     cdef _drains(self)
+    cdef _linger(self, int64_t until)
     cdef int log(self, int level, str text, object error) except -1
 
 

@@ -110,7 +110,8 @@ class Worker:
         """Serve until `drain` has finished or `stop` was called."""
 
     def drain(self, timeout: float) -> None:
-        """Stop accepting, close the listeners and resting connections, answer what is in flight
+        """Stop accepting, close the listeners, and connections that go on resting for 0.2 s more;
+        answer what is in flight
         with `Connection: close`; `run` returns when nothing is left or after `timeout` seconds.
         Safe to call from a Python signal handler."""
 

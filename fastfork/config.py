@@ -468,8 +468,8 @@ def _check_together(settings: Settings) -> None:
         )
     if 0 < settings.liveness_timeout < SHORTEST_LIVENESS:
         raise ConfigError(
-            f"--liveness-timeout ({show_duration(settings.liveness_timeout)}) must be 0 or at least "
-            f"{show_duration(SHORTEST_LIVENESS)}: a worker is not always scheduled at once."
+            f"--liveness-timeout ({show_duration(settings.liveness_timeout)}) must be 0 or at "
+            f"least {show_duration(SHORTEST_LIVENESS)}: a worker is not always scheduled at once."
         )
     if settings.proxy_protocol != "off" and not settings.forwarded_allow_ips:
         raise ConfigError(

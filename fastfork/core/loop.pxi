@@ -4,6 +4,7 @@
 
 cdef enum:
     NEW_GRACE = 500             # ms that a draining worker gives new connections for their request
+    REST_GRACE = 200            # ms that resting ones have; who is busy on them is told in time
     NO_END = 1 << 30            # ms: a wait without a deadline
 
 

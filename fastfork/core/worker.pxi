@@ -184,17 +184,20 @@ cdef class Worker:
         return 0
 
     def drain(self, double timeout):
-        """Stop accepting, close resting connections, answer what is in flight with
-        `Connection: close`; `run` returns when nothing is left or after `timeout` seconds."""
-        cdef int64_t until = clock_ms() + timeout_ms(timeout)
+        """Stop accepting, close connections that go on resting for a moment, answer what is in
+        flight with `Connection: close`; `run` returns when nothing is left or after `timeout`
+        seconds."""
+        cdef int64_t now = clock_ms()
+        cdef int64_t until = now + timeout_ms(timeout)
         if not self.draining:
             self.drain_until = until
+            self._linger(now + REST_GRACE)
         else:
             self.drain_until = min(self.drain_until, until)
-            if self.rest_until:         # no more lingering
-                self.rest_until = 1
+            if self.rest_until:         # no more than this
+                self._linger(min(self.rest_until, now + REST_GRACE))
             if self.new_until:
-                self.new_until = min(self.new_until, clock_ms() + NEW_GRACE)
+                self.new_until = min(self.new_until, now + NEW_GRACE)
         self.retiring = False
         self._drains()
 
@@ -203,11 +206,13 @@ cdef class Worker:
         cdef int64_t now = clock_ms()
         if not self.draining:
             self.drain_until = now + timeout_ms(timeout)
-            # There must be time for the last call.
-            self.rest_until = max(<int64_t>1, min(now + timeout_ms(linger),
-                                                  self.drain_until - NEW_GRACE))
+            self._linger(now + timeout_ms(linger))
             self.retiring = True
             self._drains()
+
+    cdef _linger(self, int64_t until):
+        """Keep resting connections so long.  There must be time for the last call."""
+        self.rest_until = max(<int64_t>1, min(until, self.drain_until - NEW_GRACE))
 
     cdef _drains(self):
         self.draining = True

@@ -66,6 +66,7 @@ WAYS = {
     "SIGKILL": kill(signal.SIGKILL),
     "SIGSEGV": kill(signal.SIGSEGV),
     "SIGABRT": kill(signal.SIGABRT),
+    "SIGTERM": kill(signal.SIGTERM),
     "SIGSTOP": kill(signal.SIGSTOP),
     "os._exit": costs_a_life("/exit"),
     "memory hog": costs_a_life("/hog"),
@@ -73,7 +74,7 @@ WAYS = {
     "mold": lambda server, victim: [os.kill(pid, signal.SIGKILL) for pid in server.molds()],
 }
 
-HARMLESS = "mold"  # no request may fail for that
+HARMLESS = ("SIGTERM", "mold")  # no request may fail for these
 
 ENDED = re.compile(r"Worker (\d+) of web:app (?:was killed|is killed|ended with exit status [1-9])")
 READY = re.compile(r"Worker (\d+) of web:app is ready\.")
@@ -171,7 +172,7 @@ def test_only_what_a_killed_worker_had_in_hand_is_lost(server, unchanged):
 def _while_killing(failure, done):
     """Nothing was ever answered on this connection, so we do not know whose it was: it must have
     ended while a worker was being killed that could not help it."""
-    return any(begin <= failure.seen <= end and way != HARMLESS for begin, way, end in done)
+    return any(begin <= failure.seen <= end and way not in HARMLESS for begin, way, end in done)
 
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
