@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -317,3 +318,47 @@ def test_a_crash_loop_backs_off_and_siblings_go_on(web, tmp_path):
     (tmp_path / "crash").unlink()
     wait_for(lambda: len(server.workers()) == 2, message=lambda: server.stderr)
     assert alive(survivor)
+
+
+# -- when there is no room ---------------------------------------------------------------
+@pytest.fixture
+def limited():
+    """`limited("nofile", 24)` is a launcher that takes that much away from the server."""
+    if shutil.which("prlimit") is None:
+        pytest.skip("there is no prlimit")
+    return lambda what, most: ["prlimit", f"--{what}={most}:{most}"]
+
+
+@pytest.mark.parametrize("preload", ["auto", "off"])
+def test_a_master_without_descriptors_goes_on(web, limited, preload):
+    """Asked for more workers, and for a reload, than it has descriptors for."""
+    server = web(COUNTS, "--preload", preload, workers=2, launcher=limited("nofile", 24))
+    for count in range(3, 20):
+        server.signal(signal.SIGTTIN)
+        server.wait_stderr(f"has {count} workers now.")
+    server.wait_stderr("Too many open files")
+    server.wait_stderr("Next try in 1.0 s.")
+    server.signal(signal.SIGHUP)
+    server.wait_stderr("web:app is not reloaded: ")
+    assert json.loads(server.get("/").body)["pid"] in server.workers()
+    for count in range(18, 1, -1):
+        server.signal(signal.SIGTTOU)
+        server.wait_stderr(f"SIGTTOU: web:app has {count} workers now.")
+    wait_for(lambda: len(server.workers()) == 2, message=lambda: server.stderr)
+    server.signal(signal.SIGHUP)
+    server.wait_stderr("web:app is reloaded: ")
+    assert server.stop() == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody with a limit")
+def test_a_mold_that_may_not_fork_goes_on(start, limited):
+    server = start("small_apps:pid", "--user", "12345", "--group", "12345", workers=2,
+                   launcher=limited("nproc", 5))
+    server.signal(signal.SIGTTIN)
+    server.signal(signal.SIGUSR1)
+    server.wait_stderr("Next try in 0.5 s.")
+    server.wait_stderr("Next try in 1.0 s.")
+    assert len(server.workers()) == 2 and int(server.get("/").body) in server.workers()
+    server.signal(signal.SIGTTOU)
+    server.wait_stderr("SIGTTOU: ")
+    assert server.stop() == 0

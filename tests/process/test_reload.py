@@ -1,5 +1,6 @@
 """SIGHUP: new code, worker by worker, and nobody notices."""
 
+import contextlib
 import os
 import signal
 
@@ -223,6 +224,56 @@ def test_a_second_sighup_during_a_reload(web, tmp_path, gate):
     wait_for(lambda: len(server.workers()) == 2 and len(server.molds()) == 1,
              message=lambda: server.stderr)
     assert server.get("/").body == b"three"
+
+
+def test_many_sighups_at_once(web, tmp_path):
+    """Each begins anew, whatever the last one was doing; in the end the newest code serves."""
+    server = web(VERSION.format(0), workers=3)
+    with Load(server.address, clients=8, target="/pid") as load:
+        for version in range(1, 16):
+            (tmp_path / "web.py").write_text(VERSION.format(repr(f"{version:_>5}")))
+            server.signal(signal.SIGHUP)
+            load.wait_answered(load.answered + 20)
+        wait_for(lambda: server.get("/").body == b"___15", message=lambda: server.stderr)
+        wait_for(lambda: len(server.workers()) == 3 and len(server.molds()) == 1,
+                 message=lambda: server.stderr)
+    assert load.failures == []
+    assert server.get("/").body == b"___15"
+
+
+def test_molds_that_are_killed_in_the_middle(web):
+    server = web(VERSION.format(1), workers=6)
+    with Load(server.address, clients=8, target="/pid") as load:
+        for _ in range(8):
+            server.signal(signal.SIGHUP)
+            for _ in range(2):
+                for mold in server.molds():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(mold, signal.SIGKILL)
+                load.wait_answered(load.answered + 50)
+        wait_for(lambda: len(server.workers()) == 6 and len(server.molds()) == 1,
+                 message=lambda: server.stderr)
+        server.wait_stderr("SIGHUP: ")
+        seen = server.stderr.count(" is reloaded: ")
+        server.signal(signal.SIGHUP)
+        wait_for(lambda: server.stderr.count(" is reloaded: ") > seen,
+                 message=lambda: server.stderr)
+    assert load.failures == []
+
+
+THREAD = "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+
+
+def test_from_preloaded_code_to_code_that_cannot_be_and_back(web, tmp_path):
+    server = web(VERSION.format(1), workers=2)
+    with Load(server.address, clients=8, target="/pid") as load:
+        (tmp_path / "web.py").write_text(THREAD + VERSION.format("'two'"))
+        reload(server, 2)
+        assert server.molds() == [] and server.get("/").body == b"two"
+        (tmp_path / "web.py").write_text(VERSION.format("'three'"))
+        reload(server, 3)
+        assert len(server.molds()) == 1 and server.get("/").body == b"three"
+    assert load.failures == []
 
 
 # -- how many at a time ------------------------------------------------------------------

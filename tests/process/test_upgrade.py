@@ -161,6 +161,35 @@ def test_a_new_master_that_is_killed_before_it_is_ready(web, tmp_path, gate, upg
     assert server.get("/version").body == b"1"
 
 
+def test_the_old_master_is_killed_before_the_new_one_is_ready(web, tmp_path, gate, upgrade):
+    """Then the new one has everything."""
+    file = tmp_path / "pid"
+    server = web(VERSION.format(1), "--pid", str(file), workers=2)
+    old = children(server.pid)
+    gated = f"open({str(gate.path)!r}).read()\n" + VERSION.format("'two'")
+    (tmp_path / "web.py").write_text(gated)
+    new = upgrade(server)
+    gate.reached()
+    server.process.kill()
+    wait_for(lambda: not any(alive(pid) for pid in workers(server.pid) + old if pid != new))
+    gate.open()
+    assert server.get("/version").body == b"two"
+    wait_for(lambda: int(file.read_text()) == new)
+
+
+def test_in_the_middle_of_a_reload(web, upgrade):
+    server = web(VERSION.format(1), workers=3)
+    with Load(server.address, clients=8) as load:
+        load.wait_answered(100)
+        server.signal(signal.SIGHUP)
+        new = upgrade(server)
+        os.kill(server.pid, signal.SIGHUP)
+        assert server.wait() == 0
+        load.wait_answered(load.answered + 100)
+    assert load.failures == []
+    assert serves(new, 3)
+
+
 def test_one_upgrade_at_a_time(web, tmp_path, gate, upgrade):
     server = web(VERSION.format(1))
     gated = f"open({str(gate.path)!r}).read()\n" + VERSION.format(2)
