@@ -44,7 +44,9 @@ class Table:
         """Tell those who must go; returns them."""
         members = self.roster.to_stop(self.now)
         for member in members:
+            assert member.active  # and not told twice
             self.roster.stopping(member, self.now, self.now + GRACE)
+        assert self.roster.to_stop(self.now) == []
         return members
 
     def round(self):
