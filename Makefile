@@ -8,9 +8,11 @@ BIN = .venv/bin
 SOURCES = setup.py pyproject.toml fastfork/__init__.py fastfork/_core.pyx fastfork/_core.pxd \
           $(wildcard fastfork/core/*.pxi)
 FUZZ_SECONDS ?= 600
+CHAOS_SECONDS ?= 60
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 
-.PHONY: serve test test-release test-debug test-newer lint types debug asan fuzz bench wheel clean
+.PHONY: serve test test-release test-debug test-newer lint types debug asan fuzz chaos bench \
+        wheel clean
 
 serve: .venv/built
 	$(BIN)/fastfork serve fastfork.demo:app -w 4 -b 127.0.0.1:8000
@@ -57,6 +59,10 @@ asan: build/asan/built
 # Mutated requests for ten minutes, under the same sanitizers.
 fuzz: build/asan/built
 	sh tests/sanitized.sh build/asan $(BIN)/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
+
+# Workers killed at random under load, for a minute.
+chaos: .venv/tested
+	FASTFORK_CHAOS_SECONDS=$(CHAOS_SECONDS) $(BIN)/pytest -s tests/process/test_chaos.py
 
 build/asan/built: .venv/tested $(SOURCES) $(wildcard fastfork/*.py)
 	FASTFORK_DEBUG=1 FASTFORK_ASAN=1 $(BIN)/python setup.py -q build --build-base build/asan/temp --build-lib build/asan

@@ -155,16 +155,18 @@ class Server:
     """A contender that runs and has answered once; a context manager that ends it.
 
     `prefix` is a command to run it under (valgrind); `cpu` the core it may use; `patience`
-    the seconds it may take to answer first, and to end.  The server is the leader of a
-    session of its own, by which everything it started is found when it is ended.
+    the seconds it may take to answer first, and to end; `output` a file for what it says (a
+    temporary one if not given).  `started` is when, by time.perf_counter().  The server is the
+    leader of a session of its own, by which everything it started is found when it is ended.
     """
 
-    def __init__(self, contender, *, workers=1, prefix=(), cpu=None, patience=30.0, env=None):
+    def __init__(self, contender, *, workers=1, prefix=(), cpu=None, patience=30.0, env=None,
+                 output=None):
         self.contender = contender
         self.version = contender.version()
         self.port = free_port()
         self.patience = patience
-        self.output = tempfile.TemporaryFile()  # noqa: SIM115 (see close)
+        self.output = output or tempfile.TemporaryFile()  # noqa: SIM115 (see close)
 
         def prepare():
             _die_with_parent()
@@ -175,6 +177,7 @@ class Server:
         # Python environment reaches it.
         full = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         full |= {"PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
+        self.started = time.perf_counter()
         self.process = subprocess.Popen(
             [*prefix, *contender.command(workers, self.port)], cwd=HERE, env=full,
             stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT,
@@ -206,10 +209,13 @@ class Server:
 
     def last_words(self):
         """The last error that the server wrote of, or else its last line."""
-        text = os.pread(self.output.fileno(), 1 << 20, 0).decode("utf-8", "replace")
-        lines = [line.strip() for line in text.splitlines() if len(line.strip()) > 1]
+        lines = [line.strip() for line in self.text().splitlines() if len(line.strip()) > 1]
         errors = [line for line in lines if "Error" in line]
         return (errors or lines or ["no message"])[-1]
+
+    def text(self):
+        """What it has said."""
+        return os.pread(self.output.fileno(), 1 << 20, 0).decode("utf-8", "replace")
 
     def pids(self):
         """All its processes."""

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastfork._core import BodyError, ClientGone
+    from fastfork._core import BodyError, ClientGone, RequestTimeout
 
-__all__ = ["BodyError", "ClientGone"]
+__all__ = ["BodyError", "ClientGone", "RequestTimeout"]
 __version__ = "0.1.0"
 
 

@@ -60,6 +60,38 @@ cdef struct net_t:                  # peers that are trusted
     int bits                        # of the address that count
     uint8_t address[16]
 
+cdef enum:
+    SLOT_METHOD = 16                # bytes of it that a slot holds
+    SLOT_PATH = 200
+    SLOT_ID = 64
+    SLOT_STATUSES = 6               # index 0: no status at all, then 1xx ... 5xx
+    SLOT_LATENCIES = 32
+
+cdef enum:                          # slot_t.state
+    SLOT_BOOTING = 0
+    SLOT_IDLE = 1                   # waits for events
+    SLOT_BUSY = 2
+    SLOT_DRAINING = 3
+
+cdef struct slot_t:                 # what a worker tells of itself (scoreboard.pxi)
+    uint32_t sequence               # odd while several fields are being written
+    uint32_t state
+    int64_t pid
+    int64_t heartbeat               # us
+    int64_t accepted
+    int64_t connections
+    int64_t waiting                 # handlers that wait for their clients
+    int64_t sent                    # bytes of the bodies that handlers are done with
+    int64_t request_started         # us; 0: no handler runs
+    int64_t request_deadline        # ms; 0: none
+    int64_t request_number
+    uint8_t method_length, path_length, id_length
+    char method[16]
+    char path[200]
+    char id[64]                     # length 0: its name is PID-NUMBER
+    int64_t statuses[6]
+    int64_t latency[32]             # [i]: requests of fewer than 2**i us, and not fewer than half
+
 cdef class Trust:                   # forwarded_allow_ips
     cdef bint everybody             # "*"
     cdef bint local                 # "unix"
@@ -133,6 +165,8 @@ cdef class Head:                    # one per worker: what was read of the prese
     # the present head:
     cdef dict environ
     cdef str method
+    cdef str target                 # as it came
+    cdef object request_id          # X-Request-ID
     cdef str authority              # of a target in absolute form; takes the place of Host
     cdef int completed              # how often on_headers_complete came: once, or it is no head
     cdef uint32_t fields
@@ -221,8 +255,15 @@ cdef class Exchange:
     cdef object start_response_     # the bound methods, made once: the pool keeps them
     cdef object write_
     cdef object early_hints_
-    cdef str method                 # for the access log (None: a request that was refused ...
-    cdef str target                 # ... and this is its whole line)
+    cdef str method                 # for logs and the scoreboard (None: a request that was ...
+    cdef str target                 # ... refused, and this is its whole line)
+    cdef object request_id          # X-Request-ID (None: there was none)
+    cdef int64_t number             # of the worker's requests, this is the how manieth
+    cdef int64_t begun              # us: when its handler was called
+    cdef int64_t deadline           # ms: when RequestTimeout is raised in it (0: never)
+    cdef object timeout             # the RequestTimeout that was raised and not told of yet
+    cdef bint timed_out             # it was raised
+    cdef bint overdue               # to be raised where it waits
     cdef object referer, agent
     cdef object remote              # the client that a trusted proxy named (None: the peer)
     cdef int minor
@@ -253,7 +294,8 @@ cdef class Exchange:
     cdef int64_t declared           # Content-Length of the application, -1 if none
     cdef int64_t sent               # body bytes handed to the socket or the outbox
     cdef Outbox outbox              # None while the client keeps up
-    cdef object waiter              # greenlet of a handler that waits for the client
+    cdef object waiter              # greenlet of a handler that waits for the client, or did ...
+    cdef bint woken                 # ... and can go on
 
 
 # -- the worker ----------------------------------------------------------------------------
@@ -266,7 +308,8 @@ cdef class Worker:
     # the event batch lives here, not on a C stack: whoever runs the loop goes on with it
     cdef void* events
     cdef int batch_next, batch_count
-    cdef int64_t now                # ms, CLOCK_MONOTONIC_COARSE, read once per batch and handler
+    cdef int64_t now                # ms, CLOCK_MONOTONIC, read once per batch and handler
+    cdef int64_t now_us             # the same, us
     cdef int64_t heard              # ms: what had come in by then has been dispatched
     cdef int full                   # events of the full batches since ...
     cdef int64_t full_since         # ... then
@@ -293,6 +336,17 @@ cdef class Worker:
     cdef PyObject* pool[64]         # Exchanges (owned) for the next requests
     cdef int pool_count
     cdef line_t lines[64]           # response fields written before (see response.pxi)
+    # what others see of it, and how long a handler may take
+    cdef slot_t* slot               # in shared memory, or ...
+    cdef slot_t own_slot            # ... this
+    cdef Py_buffer slot_view        # holds the memory
+    cdef str slot_method            # what stands there
+    cdef PyObject* current          # Exchange (its connection's reference) whose handler runs now
+    cdef int64_t request_timeout    # ms, 0: any time
+    cdef int64_t next_deadline      # ms: no handler that waits has an earlier one (0: none has one)
+    cdef int64_t longest_wait       # ms: then the loop gives a sign of life
+    cdef int telling                # log() is at work
+    cdef object me                  # weak reference
     # state of the run
     cdef bint running, draining, stopping, done
     cdef unsigned long thread       # the one that runs the loop
@@ -301,6 +355,8 @@ cdef class Worker:
     cdef object __weakref__
     cdef int64_t drain_until        # ms: what is not finished by then is cut off (0: no drain)
     cdef int64_t new_until          # ms: then connections without a request are closed too
+    cdef bint retiring              # siblings take whoever waits to be accepted
+    cdef int64_t rest_until         # ms: until then resting connections stay, though it drains
     cdef bint cut_told              # that the time to drain is over
     cdef bint wound_down            # resting connections have had their last call
     cdef object context             # contextvars of a request (see app.pxi)
@@ -342,6 +398,7 @@ cdef class Worker:
     # totals
     cdef int64_t accepted_total, requests_total, switches_total, carriers_total
     cdef _retire_carriers(self)
+    cdef _drains(self)
     cdef int log(self, int level, str text, object error) except -1
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from socket import socket
 from typing import Any, Protocol, type_check_only
 
+from typing_extensions import Buffer
+
 DEBUG: bool
 """True in a debug build (FASTFORK_DEBUG=1 at build time)."""
 
@@ -28,6 +30,15 @@ class CoreSettings(Protocol):
     def write_timeout(self) -> float: ...
     @property
     def linger_timeout(self) -> float: ...
+    @property
+    def request_timeout(self) -> float:
+        """0: a handler may take any time."""
+
+    @property
+    def liveness_timeout(self) -> float:
+        """The loop gives a sign of life every quarter of it, but not oftener than each second;
+        0: when something happens."""
+
     @property
     def max_request_line(self) -> int: ...
     @property
@@ -87,10 +98,13 @@ class Worker:
         log: Callable[[int, str, BaseException | None], object],
         access_log_fd: int = -1,
         multiprocess: bool = False,
+        slot: Buffer | None = None,
     ) -> None:
         """`log(level, message, exception)` receives what belongs in the error log;
         level is a `logging` level.  The listeners must be listening; the core makes them
-        non-blocking.  Access-log lines go to `access_log_fd` (-1: none)."""
+        non-blocking.  Access-log lines go to `access_log_fd` (-1: none).  `slot` is `SLOT_SIZE`
+        writable bytes, in shared memory if others shall see what this worker does (`slot_read`);
+        what was in them is lost.  ValueError if they are too few or not aligned to 8."""
 
     def run(self) -> None:
         """Serve until `drain` has finished or `stop` was called."""
@@ -103,6 +117,23 @@ class Worker:
     def stop(self) -> None:
         """`run` returns before the next request is served; connections are closed.
         Safe to call from a Python signal handler."""
+
+    def retire(self, timeout: float, linger: float) -> None:
+        """As `drain`, for a worker whose siblings go on: whoever waits to be accepted is left to
+        them, and connections at rest stay for `linger` seconds, for a request on them that may be
+        on its way; it is answered with `Connection: close`.  (At most until half a second before
+        `timeout` seconds are over.)  `drain` ends the linger, and has its own timeout if that is
+        over sooner.  Safe to call from a Python signal handler."""
+
+    def time_out(self) -> None:
+        """To be called from a Python signal handler, again and again while a deadline is past:
+        raises `RequestTimeout` if a handler is running, its deadline is past, and it was not raised
+        in it yet."""
+
+    def in_hand(self) -> list[tuple[str, str, float, str, object]]:
+        """The requests that handlers have, the running one first: method, target (the first 200
+        characters), age in seconds, request id, and the greenlet of a handler that waits (None:
+        it runs).  The texts are printable ASCII."""
 
     def watch(self, fd: int, callback: Callable[[], object]) -> None:
         """Call `callback()` from the loop whenever `fd` is readable or at end of file."""
@@ -148,6 +179,18 @@ class BodyError(OSError):
 
     def __init__(self, status: int, reason: str) -> None: ...
 
+class RequestTimeout(BaseException):
+    """Raised in a handler that takes longer than `request_timeout`.  The client gets 504 unless the
+    handler catches it and answers otherwise; a response that has begun is broken off.
+
+    Not an Exception, so that the frameworks' `except Exception`, which makes a 500 of everything,
+    does not make one of this."""
+
+def extend_deadline(seconds: float) -> None:
+    """`fastfork.extend_deadline` in the environ: give the request that runs now at least `seconds`
+    from now.  Nothing happens where there is no deadline or no such request.  ValueError if they
+    are negative or not finite."""
+
 class Input:
     """`wsgi.input` (PEP 3333, Input and Error Streams): a body in memory or in a temporary file."""
 
@@ -173,6 +216,37 @@ def guard(lifeline_fd: int, grace: float) -> None:
     """Start the life-line guard: a C thread that never touches Python, asleep until
     `lifeline_fd` reaches end of file (the master is gone); `grace` seconds later it kills
     this process with SIGKILL, wherever it is stuck.  Once per process, after the fork."""
+
+SLOT_SIZE: int
+"""Bytes of a worker's slot on the scoreboard, a multiple of 64."""
+
+def slot_read(slot: Buffer) -> dict[str, Any]:
+    """What a worker has written in its slot; for any process that has the memory, at any time.
+
+    pid; state: "booting" (there is a `Worker`, `run` was not called), "idle" (waits for events),
+    "busy", "draining"; heartbeat: when the loop was last known to be alive (seconds on the clock of
+    time.monotonic(), as all times here); accepted, requests (that a handler is done with), sent
+    (bytes of their bodies): totals; connections, in_flight (requests that handlers have): at
+    present; request_started (0.0: no handler runs; one that waits for its client does not),
+    deadline (0.0: none), request_number (counted from 1), method, path (the first 200 bytes of the
+    target), request_id: of the request whose handler runs, or was the last to; statuses: counts of
+    answers 1xx ... 5xx; latency: a list, of which item i counts requests that took fewer than
+    2**i microseconds, but not fewer than 2**(i - 1); the last counts all others.  Answers without a
+    handler, to malformed requests, are not counted.  Texts are printable ASCII.  A slot of zeros
+    has no worker yet.  ValueError if it is too short."""
+
+def adopt_orphans() -> None:
+    """Descendants of this process whose parent ends become its children (PR_SET_CHILD_SUBREAPER).
+    Raises OSError."""
+
+def die_with_parent(parent: int) -> None:
+    """The kernel kills this process with SIGKILL when the thread that forked it ends
+    (PR_SET_PDEATHSIG); at once if its parent is not the process `parent` any more.  Raises
+    OSError."""
+
+def name_process(name: str) -> None:
+    """What ps and top call this thread, in the main thread the process (PR_SET_NAME); the first 15
+    bytes count.  Raises OSError."""
 
 def counters() -> dict[str, int] | None:
     """Live objects of the core (connections, parsers, exchanges, buffers, outboxes, bodies,

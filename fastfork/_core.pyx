@@ -24,8 +24,11 @@ include "core/app.pxi"          # calls the application, iterates its result
 include "core/response.pxi"     # start_response, response head, body framing
 include "core/send.pxi"         # to the socket, or to the outbox until the client is ready
 include "core/park.pxi"         # a handler that waits hands the loop on
+include "core/deadline.pxi"     # how long a handler may take
 include "core/ahead.pxi"        # bytes that have come before their turn
 include "core/accesslog.pxi"    # a line per request
 include "core/queue.pxi"        # deadline queues
+include "core/scoreboard.pxi"   # what the master sees of a worker
 include "core/text.pxi"         # characters, numbers, dates, addresses
 include "core/guard.pxi"        # the life-line: no worker outlives its master
+include "core/process.pxi"      # what the kernel is told of a process

@@ -26,12 +26,14 @@ DEFAULT_NAMES = ("application", "app")
 
 
 class BootError(Exception):
-    """The application cannot be served.  `sentence` says why; `trace` is the text of the
-    application's own traceback, or empty if none of its code is at fault."""
+    """The application cannot be served.  `sentence` says why, `why` without its `beginning`;
+    `trace` is the text of the application's own traceback, or empty if none of its code is at
+    fault."""
 
-    def __init__(self, sentence: str, trace: str = "") -> None:
-        super().__init__(sentence)
-        self.sentence = sentence
+    def __init__(self, why: str, trace: str = "", *, beginning: str = "") -> None:
+        super().__init__(beginning + why)
+        self.sentence = beginning + why
+        self.why = why
         self.trace = trace
 
 
@@ -83,12 +85,16 @@ def prepare(directory: str | None, arguments: Iterable[str]) -> None:
 
 def load(reference: Reference) -> Application:
     """Import the application.  BootError, whatever its code does."""
-    module = _import(reference)
-    application = _find(module, reference)
+    application = find(reference)
     if reference.call:
         application = _make(application, reference)
     _check(application, reference)
     return application  # type: ignore[no-any-return]
+
+
+def find(reference: Reference) -> Any:
+    """Import what `reference` names, without calling it.  BootError, whatever its code does."""
+    return _find(_import(reference), reference)
 
 
 def _import(reference: Reference) -> ModuleType:
@@ -96,7 +102,7 @@ def _import(reference: Reference) -> ModuleType:
         return importlib.import_module(reference.module)
     except ModuleNotFoundError as error:
         if _is_missing(error, reference.module):
-            raise BootError(_missing_sentence(reference, str(error.name))) from None
+            raise _missing(reference, str(error.name)) from None
         raise _fault(reference, "importing it", error) from None
     except BaseException as error:  # SystemExit too: a module that ends the process cannot serve
         raise _fault(reference, "importing it", error) from None
@@ -108,16 +114,15 @@ def _is_missing(error: ModuleNotFoundError, module: str) -> bool:
     return asked_for and _application_frames(error) is None
 
 
-def _missing_sentence(reference: Reference, name: str) -> str:
+def _missing(reference: Reference, name: str) -> BootError:
     here = os.getcwd()
     known = []
     if "." not in name:
         modules = (re.fullmatch(r"(\w+)(\.py)?", entry) for entry in os.listdir(here))
         known = [module[1] for module in modules if module]
-    return (
-        f"Cannot import {reference}: there is no module named {name!r} in {here} "
-        f"or on the Python path{perhaps(name, known)}."
-    )
+    return BootError(
+        f"there is no module named {name!r} in {here} or on the Python path"
+        f"{perhaps(name, known)}.", beginning=f"Cannot import {reference}: ")  # fmt: skip
 
 
 def _find(module: ModuleType, reference: Reference) -> Any:
@@ -186,24 +191,38 @@ def _a(thing: Any) -> str:
 
 def _fault(reference: Reference, doing: str, error: BaseException) -> BootError:
     """The application's code failed: its traceback, and a sentence that sums it up."""
+    return BootError(f"{doing} {what_it_did(error)}.", application_trace(error),
+                     beginning=f"Cannot serve {reference}: ")  # fmt: skip
+
+
+def what_it_did(error: BaseException) -> str:
+    """The end of a sentence about code that let `error` out; one line."""
     if isinstance(error, SystemExit):
-        what = f"ended the process with SystemExit({error.code!r})"
-    else:
-        what = "raised " + f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".: ")
-    frames = _application_frames(error)
-    trace = ""
-    if frames is not None or isinstance(error, SyntaxError):  # which has the place in itself
-        trace = "".join(traceback.format_exception(type(error), error, frames))
-    return BootError(f"Cannot serve {reference}: {doing} {what}.", trace)
+        return f"ended the process with SystemExit({error.code!r})"
+    name = type(error).__name__
+    try:
+        text = f"{name}: {error}"
+    except Exception:  # it cannot even say what it is
+        text = name
+    return "raised " + text.splitlines()[0].rstrip(".: ")
 
 
-def _application_frames(error: BaseException) -> TracebackType | None:
-    """The part of the traceback that lies in the application, without ours and importlib's."""
-    ours = (__file__, importlib.__file__)
+def application_trace(error: BaseException, *ours: str) -> str:
+    """The traceback as far as it lies in the application: without this file's frames, those of
+    the files `ours` and importlib's.  "" if nothing of it does."""
+    frames = _application_frames(error, ours)
+    if frames is None and not isinstance(error, SyntaxError):  # which has the place in itself
+        return ""
+    return "".join(traceback.format_exception(type(error), error, frames))
+
+
+def _application_frames(error: BaseException, ours: Iterable[str] = ()) -> TracebackType | None:
+    """The part of the traceback that lies in the application."""
+    strange = (__file__, importlib.__file__, *ours)
     frames = error.__traceback__
     while frames is not None:
         name = frames.tb_frame.f_code.co_filename
-        if name not in ours and not name.startswith("<frozen importlib"):
+        if name not in strange and not name.startswith("<frozen importlib"):
             break
         frames = frames.tb_next
     return frames

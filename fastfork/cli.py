@@ -1,7 +1,9 @@
-"""The command line: `fastfork serve APP ...`.
+"""The command line: `fastfork serve APP ...` and `fastfork status`.
 
 Exit statuses: 0 told to stop and did, 1 failed after the start, 2 unusable: bad flags, an
-address that cannot be bound, an application that does not boot.
+address that cannot be bound, an application that does not boot.  `status` ends with 0 if all
+servers that it found have answered, 1 if one has not, 3 if there is none (as with the status
+of any service: LSB, "program is not running").
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from fastfork import __version__, config, log
+from fastfork import __version__, config, log, status
 from fastfork.config import ConfigError, Setting, Settings
 
 EXIT_UNUSABLE = 2
@@ -25,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not sys.platform.startswith("linux"):
             raise ConfigError("fastfork runs on Linux only.")
         arguments = _parse(sys.argv[1:] if argv is None else argv)
+        if arguments.command == "status":
+            return status.run(arguments.control, arguments.pid, as_json=arguments.json)
         return _serve(_settings(arguments))
     except ConfigError as error:
         return _unusable(str(error))
@@ -36,16 +40,27 @@ def _serve(settings: Settings) -> int:
         from fastfork import worker
     except ImportError as error:
         return _unusable(f"The compiled core of fastfork cannot be loaded: {error}.")
-    from fastfork.master import Master, Service
-    from fastfork.sockets import AddressError
+    from fastfork import mold
+    from fastfork.master import Master
+    from fastfork.notify import Notifier
+    from fastfork.pidfile import PidFileError
+    from fastfork.sockets import AddressError, Passed
+    from fastfork.upgrade import Upgrade
 
-    _check_ready_fd(settings.ready_fd)
+    predecessor = Upgrade.from_environ(os.environ)
+    if predecessor is None:  # an old master has passed the sockets instead
+        _check_ready_fd(settings.ready_fd)
     _raise_file_limit()
     log.set_up(settings.log_level)
+    notifier = Notifier.from_environ(os.environ)
     try:
-        outcome = Master([Service(settings)], settings.ready_fd).run()
-    except AddressError as error:
+        outcome = Master([settings], passed=Passed.from_environ(os.environ), notifier=notifier,
+                         predecessor=predecessor).run()  # fmt: skip
+    except (AddressError, PidFileError) as error:
         return _unusable(str(error))
+    # Here every process comes along: the master in the end, the others at their beginning.
+    if isinstance(outcome, mold.Plan):
+        outcome = mold.run(outcome)
     return outcome if isinstance(outcome, int) else worker.run(outcome)
 
 
@@ -55,6 +70,12 @@ def _unusable(sentence: str) -> int:
 
 
 # -- flags -------------------------------------------------------------------------------
+_FLAGS = {
+    "serve": [row.flag for row in config.TABLE.values()],
+    "status": ["--control", "--json"],
+}
+
+
 class _Parser(argparse.ArgumentParser):
     """One sentence instead of a screenful of usage."""
 
@@ -74,7 +95,30 @@ def parser() -> argparse.ArgumentParser:
         "SIZE: 64KiB, 1MiB, 10k or bytes.")  # fmt: skip
     for row in config.TABLE.values():
         _add(serve, row)
+    _add_status(commands)
     return top
+
+
+def _add_status(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = commands.add_parser(
+        "status", help="show what running servers and their workers are doing",
+        allow_abbrev=False, description="Show what running servers and their workers are doing.  "
+        "Exit status 0: shown; 1: a server did not answer; 3: no server was found.")  # fmt: skip
+    parser.add_argument(
+        "pid", nargs="?", type=_pid, metavar="PID",
+        help="the server with that pid (default: all of this user)")  # fmt: skip
+    parser.add_argument(
+        "--control", metavar="PATH", help="the server whose --control it is")
+    parser.add_argument(
+        "--json", action="store_true", help="print the answer as it comes, a line for each server")
+
+
+def _pid(text: str) -> int:
+    try:
+        return config.read_count(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not usable: it must be a whole number") from None
 
 
 def _add(parser: argparse.ArgumentParser, row: Setting) -> None:
@@ -110,9 +154,12 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     arguments, unknown = parser().parse_known_args(joined)
     if unknown:
         flag = unknown[0].split("=")[0]
-        near = config.perhaps(flag, [row.flag for row in config.TABLE.values()])
+        near = config.perhaps(flag, _FLAGS[arguments.command])
         raise ConfigError(
-            f"There is no flag or argument {flag!r}{near}, see fastfork serve --help.")
+            f"There is no flag or argument {flag!r}{near}, "
+            f"see fastfork {arguments.command} --help.")  # fmt: skip
+    if arguments.command == "status" and None not in (arguments.pid, arguments.control):
+        raise ConfigError("PID and --control PATH do not go together: each names one server.")
     return arguments
 
 

@@ -279,7 +279,7 @@ class Settings:
         choices=("auto", "on", "off"))  # fmt: skip
     exclusive: bool = _switch(
         "for applications with state in the process: the old workers are gone before new ones "
-        "start, also at a reload")  # fmt: skip
+        "start, also at a reload (preload auto is off then)")  # fmt: skip
     max_unavailable: int = _count(
         0, "workers by which a service may be short while others replace them; 0: the new one is "
         "ready before the old one is told to go", 4096, low=0)  # fmt: skip

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
 from pathlib import Path
+
+from fastfork import cgroups
 
 Quota = float  # cores
 
@@ -27,37 +28,15 @@ def limited(cores: int, quota: Quota | None) -> int:
 
 
 def quota(
-    membership: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")
+    membership: Path = cgroups.MEMBERSHIP, mounted: Path = cgroups.MOUNTED
 ) -> Quota | None:
-    """The smallest CPU quota that holds for this process, in cores; None if there is none.
-
-    A quota of any parent group holds too, so every group up to the root is asked.  In a
-    container the path in /proc/self/cgroup may be the host's and absent here: then only the
-    levels that exist count, of which the root is the container's own group.
-    """
-    try:
-        lines = membership.read_text().splitlines()
-    except OSError:
-        return None
-    quotas = []
-    for line in lines:
-        number, controllers, path = line.split(":", 2)
-        if number == "0" and not controllers:
-            for root in (mounted, mounted / "unified"):
-                quotas += [_quota_v2(group) for group in _groups(root, path)]
-        elif "cpu" in controllers.split(","):
-            for root in (mounted / controllers, mounted / "cpu"):
-                quotas += [_quota_v1(group) for group in _groups(root, path)]
+    """The smallest CPU quota that holds for this process, its group's or that of a parent
+    group, in cores; None if there is none."""
+    quotas = [
+        _quota_v2(group.path) if group.version == 2 else _quota_v1(group.path)
+        for group in cgroups.groups("cpu", membership, mounted)
+    ]
     return min((q for q in quotas if q is not None), default=None)
-
-
-def _groups(root: Path, path: str) -> Iterator[Path]:
-    """The group at `path` under `root` and all its parents, `root` last."""
-    relative = Path(path.lstrip("/"))
-    if ".." not in relative.parts:  # a group outside this namespace: only the root is visible
-        for part in (relative, *relative.parents):
-            yield root / part
-    yield root
 
 
 def _quota_v2(group: Path) -> Quota | None:

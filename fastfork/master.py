@@ -1,130 +1,151 @@
-"""The master: binds, starts workers, watches them, and ends them.
+"""The master: binds, starts processes, watches them, and ends them.
 
 It never imports application code.  One loop, in which everything happens in a fixed order:
-signals, reports of starting workers, deaths, decisions of the rosters, then sleep until a
-descriptor or a time wakes it.  Signal handlers only note the number and write a byte.
+signals, what processes report, deaths, the turn of every service, then sleep until a descriptor
+or a time wakes it.  Signal handlers only note the number and write a byte.
 
-`Master.run` returns twice, as fork does: in the master with an exit status, in each worker
-with the `Plan` of what to be.  So the fork leaves no frame of the master's behind in a worker,
-and the worker leaves through the interpreter's own exit.
+`Master.run` returns twice, as fork does: in the master with an exit status, in each process
+forked from it with the plan of what to be.  So the fork leaves no frame of the master's behind,
+and a worker leaves through the interpreter's own exit.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import select
 import signal
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from types import FrameType
+from typing import Any
 
-from fastfork import __version__, app, cpus, sockets
-from fastfork.config import AUTO, Settings
-from fastfork.log import indented, logger, write
-from fastfork.report import Receiver, Report, Sender, pipe
-from fastfork.roster import Roster, Slot, State
-from fastfork.worker import Plan
+from fastfork import __version__, _core, sockets
+from fastfork.config import Settings
+from fastfork.control import Control
+from fastfork.family import Family
+from fastfork.handle import Handle, describe_end
+from fastfork.log import logger
+from fastfork.notify import Notifier
+from fastfork.oom import OomWatch, Verdict
+from fastfork.pidfile import PidFile, PidFileError
+from fastfork.service import BOOT_FAILURE_GRACE, Plan, Service
+from fastfork.upgrade import Successor, Upgrade
+
+OOM_LOOK = 2.0  # seconds between two looks at what the kernel has killed
 
 EXIT_OK, EXIT_FAILED, EXIT_UNUSABLE = 0, 1, 2
 
-BOOT_FAILURE_GRACE = 0.5  # seconds for workers to leave after a failed boot
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-IGNORED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
-
-
-class Service:
-    """An application, its sockets and its workers."""
-
-    def __init__(self, settings: Settings) -> None:
-        """ConfigError or AddressError if the application or an address is malformed."""
-        self.settings = settings
-        self.reference = app.parse(settings.app)
-        self.addresses = [sockets.parse(text) for text in settings.bind]
-        self.listeners: list[sockets.Listener] = []
-        self.urls: list[str] = []
-        workers = settings.workers
-        self.roster = Roster(cpus.usable() if workers == AUTO else workers)
-        self.announced = False  # all its workers have been ready once
-        self.last_failure: Report | None = None
-        self.greeting = ""
-
-    def bind(self) -> None:
-        """AddressError if one of the addresses cannot be bound."""
-        for address in self.addresses:
-            self.listeners.append(sockets.bind(address, self.settings.backlog))
-        self.urls = [listener.url for listener in self.listeners]
-
-    def unbind(self) -> None:
-        for listener in self.listeners:
-            try:
-                listener.remove()
-            except OSError as error:
-                logger.warning("Cannot remove %s: %s.", listener.address, error.strerror)
-            listener.close()
-        self.listeners = []
+OTHERS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU,
+          signal.SIGWINCH)  # fmt: skip
 
 
 class Master:
-    """Runs services until it is told to stop.  `ready_fd` gets a line of JSON when all
-    workers of all services are ready."""
+    """Runs services until it is told to stop.
 
-    def __init__(self, services: Iterable[Service], ready_fd: int | None = None) -> None:
-        self.services = list(services)
-        self.ready_fd = ready_fd
+    `ready_fd` gets a line of JSON when all workers of all services are ready; `predecessor` is
+    the old master's end at a binary upgrade."""
+
+    def __init__(
+        self,
+        settings: Sequence[Settings],
+        *,
+        passed: sockets.Passed,
+        notifier: Notifier,
+        predecessor: Upgrade | None = None,
+    ) -> None:
+        """ConfigError or AddressError if one of the services is described wrongly."""
         self.pid = os.getpid()
+        self.family = Family()
+        self.services = [Service(one, self.family) for one in settings]
+        first = settings[0]
+        self.ready_fd = first.ready_fd if predecessor is None else None
+        self.pid_file = None if first.pid is None else PidFile(first.pid)
+        self.notifier = notifier
+        self.control_path = first.control
+        self.control: Control | None = None
+        self.predecessor = predecessor
+        self.successor: Successor | None = None
+        self.ready = False  # all workers of all services have been, once
+        self.since = time.monotonic()
+        self._passed = passed
+        self._oom = OomWatch()
+        self._verdict, self._verdict_until = Verdict.NO, 0.0
+        self._oom_look_at = 0.0
         self._signals: deque[int] = deque()
-        self._poll = select.poll()
-        self._receivers: dict[int, Receiver] = {}  # by the worker's pid
         self._exit_status: int | None = None  # not None: stopping
         self._now = time.monotonic()  # one time for all decisions of a round
         self._interrupted = False  # by one SIGINT; the second one means it
+        self._watchdog_at = 0.0
+        self._told_ready = False  # systemd has been
 
     def run(self) -> int | Plan:
-        """Serve.  Returns the exit status in the master, a `Plan` in every worker.
+        """Serve.  Returns the exit status in the master, a plan in every other process.
 
-        AddressError if a service cannot be bound; nothing is left open or running then.
+        AddressError or PidFileError if it cannot start; nothing is left open or running then.
         """
+        _core.adopt_orphans()
+        _core.name_process("fastfork")
         self._bind()
-        self._lifeline, self._lifeline_write = os.pipe()
         self._wake, self._wake_write = os.pipe()
+        self.family.private.append(self._let_go)
         self._take_signals()
+        if self.predecessor is None or self.control_path == "auto":
+            self.control = Control.make(self.control_path, self._answer)
         try:
             outcome = self._supervise()
         except BaseException as error:
             if os.getpid() == self.pid:
                 logger.critical("The master failed, its workers are killed.", exc_info=error)
-                self._kill_everyone()
-                self._unbind()
+                for service in self.services:
+                    service.kill(self._now)
+                self._close()
                 return EXIT_FAILED
             raise
+        if isinstance(outcome, int):
+            self._close()
         return outcome
 
     def _supervise(self) -> int | Plan:
-        while True:
-            self._now = time.monotonic()
-            self._act_on_signals()
-            self._read_reports()
-            self._reap()
-            plan = self._start_workers()
+        for service in self.services:
+            plan = service.start(self._now)
             if plan is not None:
                 return plan
-            self._kill_overdue()
+        while True:
+            self._now = time.monotonic()
+            plan = self._act_on_signals()
+            if plan is not None:
+                return plan
+            for service in self.services:
+                service.hear(self._now)
+            if self._now >= self._oom_look_at:
+                self._look_at_oom()
+            self._reap()
+            for service in self.services:
+                plan = service.work(self._now)
+                if plan is not None:
+                    return plan
+                if service.failed and self._exit_status is None:
+                    self._stop(EXIT_UNUSABLE, None if self.ready else BOOT_FAILURE_GRACE)
             self._announce()
-            if self._exit_status is not None and not any(self._workers()):
+            self._look_at_upgrade()
+            if self._exit_status is not None and all(s.over() for s in self.services):
                 return self._exit_status
             self._sleep()
 
-    # -- sockets -------------------------------------------------------------------------
+    # -- beginning and end ---------------------------------------------------------------
     def _bind(self) -> None:
         try:
+            if self.pid_file is not None and self.predecessor is None:
+                self.pid_file.acquire()
             for service in self.services:
-                service.bind()
-        except sockets.AddressError:
-            self._unbind()
+                service.bind(self._passed)
+        except (sockets.AddressError, PidFileError):
+            self._close()
             raise
+        self._passed.close_unused()
         backlog = max(service.settings.backlog for service in self.services)
         limit = sockets.cut_backlog(backlog)
         if limit is not None:
@@ -132,267 +153,308 @@ class Master:
                 "The kernel cuts the backlog of %d to %d (net.core.somaxconn).", backlog, limit
             )
 
-    def _unbind(self) -> None:
+    def _close(self) -> None:
         for service in self.services:
             service.unbind()
+        if self.control is not None:
+            self.control.close()
+        if self.pid_file is not None:
+            self.pid_file.release()
+
+    def _let_go(self) -> None:
+        """In a process forked from this one: of what is the master's alone."""
+        os.close(self._wake)
+        os.close(self._wake_write)
+        if self.ready_fd is not None:
+            os.close(self.ready_fd)
+        if self.pid_file is not None:
+            self.pid_file.forget()
+        for part in (self.control, self.predecessor, self.successor):
+            if part is not None:
+                part.let_go()
 
     # -- signals -------------------------------------------------------------------------
     def _take_signals(self) -> None:
         os.set_blocking(self._wake, False)
         os.set_blocking(self._wake_write, False)
-        self._poll.register(self._wake, select.POLLIN)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        for number in (*STOPPING, *IGNORED, signal.SIGCHLD):
+        for number in (*STOPPING, *OTHERS, signal.SIGCHLD):
             signal.signal(number, self._note_signal)
 
     def _note_signal(self, number: int, frame: FrameType | None) -> None:
         self._signals.append(number)
 
-    def _act_on_signals(self) -> None:
+    def _act_on_signals(self) -> Plan | None:
+        """Returns a plan in a new process (a reload makes one), None in the master."""
         while self._signals:
             number = signal.Signals(self._signals.popleft())
-            if number in IGNORED:
-                logger.warning(
-                    "%s ignored, it means nothing to this version; SIGTERM, SIGINT and SIGQUIT "
-                    "stop the server.", number.name)  # fmt: skip
-            elif number in STOPPING:
+            if number in STOPPING:
                 self._act_on_stop(number)
+            elif number in OTHERS and self._exit_status is None:
+                plan: Plan | None = getattr(self, "_act_on_" + number.name.lower())()
+                if plan is not None:
+                    return plan
+        return None
 
     def _act_on_stop(self, number: signal.Signals) -> None:
         again = number == signal.SIGINT and self._interrupted
         self._interrupted |= number == signal.SIGINT
         if number == signal.SIGQUIT or again:
-            logger.info("%s: stopping at once.", number.name)
-            self._kill_everyone()
             self._stop(EXIT_OK)
+            for service in self.services:
+                service.kill(self._now)
+            logger.info("%s: stopping at once.", number.name)
         elif self._exit_status is None:
             longest = max(service.settings.graceful_timeout for service in self.services)
-            logger.info("%s: stopping within %g s.", number.name, longest)
             self._stop(EXIT_OK)
+            logger.info("%s: stopping within %g s.", number.name, longest)
+
+    def _act_on_sighup(self) -> Plan | None:
+        self.notifier.reloading()
+        self._told_ready = False
+        for service in self.services:
+            plan = service.reload(self._now)
+            if plan is not None:
+                return plan
+        return None
+
+    def _act_on_sigusr1(self) -> None:
+        logger.info("SIGUSR1: logs are reopened.")
+        for service in self.services:
+            service.reopen_logs()
+
+    def _act_on_sigusr2(self) -> None:
+        if self.successor is not None:
+            logger.warning("SIGUSR2: the new master %d is starting already.", self.successor.pid)
+        elif self.pid == 1:
+            logger.error("SIGUSR2: process 1 cannot be replaced by another; SIGHUP reloads the "
+                         "application.")  # fmt: skip
+        else:
+            listeners = [listener for service in self.services for listener in service.listeners]
+            try:
+                self.successor = Successor(listeners, self.notifier.environ())
+            except OSError as error:
+                logger.error("SIGUSR2: no new master can be started: %s.", error.strerror)
+                return
+            logger.info("SIGUSR2: a new master starts, pid %d.", self.successor.pid)
+
+    def _act_on_sigttin(self) -> None:
+        self._scale("SIGTTIN", 1)
+
+    def _act_on_sigttou(self) -> None:
+        self._scale("SIGTTOU", -1)
+
+    def _scale(self, name: str, step: int) -> None:
+        for service in self.services:
+            service.resize(max(1, service.roster.size + step))
+            count = service.roster.size
+            logger.info("%s: %s has %d %s now.", name, service.name, count,
+                        "worker" if count == 1 else "workers")  # fmt: skip
+
+    def _act_on_sigwinch(self) -> None:
+        if _in_foreground():
+            logger.debug("SIGWINCH ignored: it was the terminal that changed its size.")
+            return
+        for service in self.services:
+            logger.info("SIGWINCH: the workers of %s leave, the master stays.", service.name)
+            service.resize(0)
 
     # -- stopping ------------------------------------------------------------------------
     def _stop(self, exit_status: int, timeout: float | None = None) -> None:
         """Let every worker finish within `timeout` seconds (None: its graceful timeout)."""
         if self._exit_status is None:
             self._exit_status = exit_status
-        self._unbind()
+            self.notifier.stopping()
+        if self.successor is not None:
+            self.successor.send(signal.SIGTERM)
         for service in self.services:
-            service.roster.close()
-            wait = service.settings.graceful_timeout if timeout is None else timeout
-            for pid in service.roster.pids():
-                _send(pid, signal.SIGTERM)
-                service.roster.stopping(pid, self._now, self._now + wait)
-
-    def _kill_everyone(self) -> None:
-        for service, slot in self._workers():
-            _send(slot.pid, signal.SIGKILL)
-            service.roster.stopping(slot.pid, self._now, self._now)
-            service.roster.killed(slot.pid)
-
-    def _kill_overdue(self) -> None:
-        for service in self.services:
-            for slot in service.roster.overdue(self._now):
-                logger.warning(
-                    "Worker %d of %s has not left within %.1f s and is killed.",
-                    slot.pid, service.reference, self._now - slot.since)  # fmt: skip
-                _send(slot.pid, signal.SIGKILL)
-                service.roster.killed(slot.pid)
-
-    # -- starting ------------------------------------------------------------------------
-    def _start_workers(self) -> Plan | None:
-        """Start who is missing.  Returns a plan in the new worker, None in the master."""
-        for service in self.services:
-            service.roster.settle(self._now)
-            while slots := service.roster.to_start(self._now):
-                plan = self._start_worker(service, slots[0])
-                if plan is not None:
-                    return plan
-        return None
-
-    def _start_worker(self, service: Service, slot: Slot) -> Plan | None:
-        receiver, sender = pipe()
-        # A signal that came before the worker has its own handlers would be noted in the
-        # worker's copy of our queue and lost.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        try:
-            pid = os.fork()
-        except OSError as error:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            receiver.close()
-            sender.close()
-            delay = service.roster.not_started(self._now)
-            sentence = f"Cannot start a worker for {service.reference}: {error.strerror}."
-            self._boot_failed(service, Report(False, sentence), delay)
-            return None
-        if pid == 0:
-            return self._become_worker(service, receiver, sender, mask)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        sender.close()
-        self._receivers[pid] = receiver
-        self._poll.register(receiver.fd, select.POLLIN)
-        service.roster.started(slot, pid, self._now)
-        return None
-
-    def _become_worker(
-        self,
-        service: Service,
-        receiver: Receiver,
-        sender: Sender,
-        mask: set[int | signal.Signals],
-    ) -> Plan:
-        """In the new process: let go of all that is the master's or another worker's."""
-        signal.set_wakeup_fd(-1)
-        for fd in (self._lifeline_write, self._wake, self._wake_write, receiver.fd):
-            os.close(fd)
-        for other in self._receivers.values():
-            other.close()
-        if self.ready_fd is not None:
-            os.close(self.ready_fd)
-        for stranger in self.services:
-            if stranger is not service:
-                for listener in stranger.listeners:
-                    listener.close()
-        return Plan(
-            settings=service.settings,
-            reference=service.reference,
-            listeners=tuple(service.listeners),
-            multiprocess=service.roster.size > 1,
-            lifeline=self._lifeline,
-            sender=sender,
-            signal_mask=mask,
-        )
-
-    # -- what workers report -------------------------------------------------------------
-    def _read_reports(self) -> None:
-        for pid in list(self._receivers):
-            self._read_report(pid)
-
-    def _read_report(self, pid: int) -> None:
-        report, ended = self._receivers[pid].receive()
-        if report is not None:
-            self._act_on_report(pid, report)
-        if ended or report is not None:
-            self._forget_receiver(pid)
-
-    def _act_on_report(self, pid: int, report: Report) -> None:
-        service = self._service(pid)
-        if report.ready:
-            service.roster.ready(pid, self._now)
-            service.last_failure = None
-            service.greeting = report.sentence
-            level = "info" if service.announced else "debug"
-            getattr(logger, level)("Worker %d of %s is ready.", pid, service.reference)
-        elif self._exit_status is None:
-            delay = service.roster.failed(pid, self._now, self._now + BOOT_FAILURE_GRACE)
-            self._boot_failed(service, report, delay)
-
-    def _forget_receiver(self, pid: int) -> None:
-        receiver = self._receivers.pop(pid, None)
-        if receiver is not None:
-            self._poll.unregister(receiver.fd)
-            receiver.close()
-
-    def _boot_failed(self, service: Service, report: Report, delay: float) -> None:
-        """A worker could not start.  If none of its service ever did, that is the end: what
-        does not start now was told wrongly.  Later, what works goes on."""
-        if report.trace and (service.last_failure is None
-                             or service.last_failure.trace != report.trace):  # fmt: skip
-            write(indented(report.trace))
-        service.last_failure = report
-        if service.announced:
-            logger.error("%s Next try in %.1f s.", report.sentence, delay)
-        elif self._exit_status is None:
-            logger.critical("%s", report.sentence)
-            self._stop(EXIT_UNUSABLE, BOOT_FAILURE_GRACE)
+            service.stop(self._now, timeout)
 
     # -- deaths --------------------------------------------------------------------------
     def _reap(self) -> None:
-        """Only our own workers are waited for: other children, of whoever exec'd us, are none
-        of our business.  Process 1 of a container inherits every orphan and buries it."""
-        for service, slot in list(self._workers()):
-            pid, status = os.waitpid(slot.pid, os.WNOHANG)
-            if pid:
-                self._bury(service, slot, status)
-        if self.pid == 1:
-            ours = {slot.pid for _, slot in self._workers()}
+        """Every child that has ended.  Orphans of our workers, which we adopt, and of everybody
+        else's if we are process 1, are buried without a word."""
+        unknown = False
+        for service in self.services:
+            for handle in list(service.handles()):
+                unknown |= not handle.pid
+                if handle.pid:
+                    self._reap_one(service, handle)
+        if not unknown:  # else it may be the one that has not been able to tell us its pid yet
+            ours = {handle.pid for service in self.services for handle in service.handles()}
+            if self.successor is not None:
+                ours.add(self.successor.pid)
             while (stranger := _ended_child()) and stranger not in ours:
                 os.waitpid(stranger, 0)
 
-    def _bury(self, service: Service, slot: Slot, status: int) -> None:
-        pid = slot.pid
-        if pid in self._receivers:
-            self._read_report(pid)  # its last words
-            self._forget_receiver(pid)
-        state = slot.state
-        delay = service.roster.ended(pid, self._now)
-        end = describe_end(status)
-        if state is State.STOPPING:
-            logger.debug("Worker %d of %s %s.", pid, service.reference, end)
-        elif state is State.STARTING:
-            sentence = (
-                f"Cannot serve {service.reference}: worker {pid} {end} before it was ready."
-            )
-            self._boot_failed(service, Report(False, sentence), delay)
-        else:
-            when = "at once" if delay == 0 else f"in {delay:.1f} s"
-            logger.error("Worker %d of %s %s, it is replaced %s.", pid, service.reference, end,
-                         when)  # fmt: skip
+    def _reap_one(self, service: Service, handle: Handle) -> None:
+        status: int | None = None
+        try:
+            pid, status = os.waitpid(handle.pid, os.WNOHANG)
+        except ChildProcessError:
+            pid = handle.pid  # somebody else has waited for it: it is gone all the same
+        if pid:
+            by = ""
+            if not handle.killed and describe_end(status) == "was killed by SIGKILL":
+                by = self._killer()
+            service.bury(handle, status, by, self._now)
+
+    def _killer(self) -> str:
+        """Who has sent a SIGKILL that was not ours?"""
+        self._look_at_oom()
+        return "by SIGKILL from outside" if self._verdict is Verdict.NO else self._verdict.value
+
+    def _look_at_oom(self) -> None:
+        """Has the kernel killed?  A verdict holds for a moment; a later kill is another matter."""
+        self._oom_look_at = self._now + OOM_LOOK
+        verdict = self._oom.poll()
+        if verdict is not Verdict.NO or self._now >= self._verdict_until:
+            self._verdict, self._verdict_until = verdict, self._now + OOM_LOOK
 
     # -- telling -------------------------------------------------------------------------
     def _announce(self) -> None:
         for service in self.services:
-            if service.announced or not service.roster.all_ready():
-                continue
-            service.announced = True
-            count = service.roster.size
-            logger.info(
-                "%s on %s: %d %s, Python %s, fastfork %s, pid %d", service.reference,
-                ", ".join(service.urls), count, "worker" if count == 1 else "workers",
-                platform.python_version(), __version__, self.pid)  # fmt: skip
-            if service.greeting:
-                write(service.greeting + "\n")
-        if self.ready_fd is not None and all(service.announced for service in self.services):
-            self._tell_ready(self.ready_fd)
-            self.ready_fd = None
+            service.announce()
+        if not self.ready and all(service.announced for service in self.services):
+            self.ready = True
+            self._tell_ready()
+        if not self._told_ready and self.ready and not any(s.reloading for s in self.services):
+            self._told_ready = True
+            self.notifier.ready(self._summary())
 
-    def _tell_ready(self, fd: int) -> None:
+    def _summary(self) -> str:
+        return "; ".join(
+            f"{service.name} on {', '.join(service.urls)}" for service in self.services)
+
+    def _tell_ready(self) -> None:
+        if self.predecessor is not None:
+            self.predecessor.tell_ready()
+        if self.ready_fd is None:
+            return
         facts = {
             "pid": self.pid,
             "listen": [url for service in self.services for url in service.urls],
-            "workers": [slot.pid for _, slot in self._workers()],
+            "workers": [h.pid for service in self.services for h in service.workers.values()],
         }
         try:
-            os.write(fd, json.dumps(facts).encode() + b"\n")
+            os.write(self.ready_fd, json.dumps(facts).encode() + b"\n")
         except OSError as error:
-            logger.warning("Nobody reads --ready-fd %d: %s.", fd, error.strerror)
-        os.close(fd)
+            logger.warning("Nobody reads --ready-fd %d: %s.", self.ready_fd, error.strerror)
+        os.close(self.ready_fd)
+        self.ready_fd = None
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """To a command that came over the control socket."""
+        return {
+            "version": __version__,
+            "pid": self.pid,
+            "uptime": time.monotonic() - self.since,
+            "services": [service.status(self._now) for service in self.services],
+        }
+
+    # -- binary upgrade ------------------------------------------------------------------
+    def _look_at_upgrade(self) -> None:
+        if self.predecessor is not None and self.predecessor.over():
+            self._succeed()
+        successor = self.successor
+        if successor is None:
+            return
+        if successor.ready() and self._exit_status is None:
+            logger.info("The new master %d serves; this one leaves.", successor.pid)
+            self._hand_over(successor)
+        end = successor.ended()
+        if end is not None:
+            successor.let_go()
+            self.successor = None
+            for service in self.services:
+                sockets.claim(service.listeners)
+            if self._exit_status is None:
+                logger.error("The new master %d %s; this one goes on.", successor.pid,
+                             describe_end(end))  # fmt: skip
+
+    def _hand_over(self, successor: Successor) -> None:
+        self._exit_status = EXIT_OK
+        self.notifier.main_pid(successor.pid)
+        if self.pid_file is not None:
+            self.pid_file.hand_over()
+        if self.control is not None:
+            self.control.close()
+            self.control = None
+        successor.let_go()
+        self.successor = None
+        for service in self.services:
+            service.retire_all(self._now)
+
+    def _succeed(self) -> None:
+        """The old master has let go of everything."""
+        assert self.predecessor is not None
+        self.predecessor.let_go()
+        self.predecessor = None
+        self._told_ready = False  # nobody listened to us before
+        for service in self.services:
+            sockets.claim(service.listeners)
+        if self.pid_file is not None:
+            try:
+                self.pid_file.acquire()
+            except PidFileError as error:
+                logger.error("%s", error)
+        if self.control is None:  # a path of its own; with auto every master has another
+            self.control = Control.make(self.control_path, self._answer)
 
     # -- the rest ------------------------------------------------------------------------
     def _sleep(self) -> None:
         """Until a signal, a report, or the time of the next decision."""
-        events = (service.roster.next_event(self._now) for service in self.services)
-        times = [event for event in events if event is not None]
-        timeout = max(0.0, min(times) - time.monotonic()) * 1000 + 1 if times else None
-        self._poll.poll(timeout)
+        times = [service.next_event(self._now) for service in self.services]
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        for service in self.services:
+            for handle in service.handles():
+                if not handle.ended:
+                    poll.register(handle.channel.fd, select.POLLIN)
+        for part in (self.predecessor, self.successor):
+            if part is not None and part.fd >= 0:
+                poll.register(part.fd, select.POLLIN)
+        if self.control is not None:
+            for fd, events in self.control.fds().items():
+                poll.register(fd, events)
+            times.append(self.control.next_event())
+        times.append(self._beat())
+        soonest = min((at for at in times if at is not None), default=None)
+        timeout = None
+        if soonest is not None:
+            timeout = max(0.0, soonest - time.monotonic()) * 1000 + 1
+        happened = poll.poll(timeout)
+        if self.control is not None:
+            self.control.handle(dict(happened), time.monotonic())
         try:
             while len(os.read(self._wake, 4096)) == 4096:
                 pass
         except BlockingIOError:
             pass
 
-    def _workers(self) -> Iterator[tuple[Service, Slot]]:
-        for service in self.services:
-            for slot in service.roster.slots:
-                if slot.state is not State.EMPTY:
-                    yield service, slot
+    def _beat(self) -> float | None:
+        """systemd's watchdog.  Returns when it is due again."""
+        interval = self.notifier.interval
+        if interval is None:
+            return None
+        if self._now >= self._watchdog_at:
+            self._watchdog_at = self._now + interval
+            self.notifier.watchdog()
+        return self._watchdog_at
 
-    def _service(self, pid: int) -> Service:
-        return next(service for service, slot in self._workers() if slot.pid == pid)
 
-
-def _send(pid: int, number: signal.Signals) -> None:
-    """`pid` is one of our children and not yet waited for, so it is no stranger's."""
-    os.kill(pid, number)
+def _in_foreground() -> bool:
+    """Do we belong to the foreground of a terminal?  It sends SIGWINCH when it is resized."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
 
 
 def _ended_child() -> int:
@@ -402,15 +464,3 @@ def _ended_child() -> int:
     except ChildProcessError:
         return 0
     return found.si_pid if found else 0
-
-
-def describe_end(status: int) -> str:
-    """A status from waitpid(2) in words: "was killed by SIGKILL", "ended with exit status 3"."""
-    code = os.waitstatus_to_exitcode(status)
-    if code >= 0:
-        return f"ended with exit status {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"was killed by {name}"

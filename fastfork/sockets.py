@@ -2,22 +2,36 @@
 
 All sockets are made close-on-exec and non-blocking: they pass to workers by fork alone, and an
 `accept` that comes too late returns at once.
+
+Not every socket is made here.  systemd passes some (sd_listen_fds(3)), and at a binary upgrade
+the old master passes all of its own.  Both are collected once, in a `Passed`, and `open_all`
+takes from there what is wanted before it binds anything.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import json
 import os
 import re
 import socket
 import stat
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
 
+from fastfork.identity import Owner
+from fastfork.log import logger
+
 DEFAULT_HOST = "127.0.0.1"
+DEFAULT_BIND = "127.0.0.1:8000"
 UNIX_PATH_LIMIT = 107  # bytes: sizeof(sun_path) - 1, unix(7)
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
+FIRST_PASSED = 3  # SD_LISTEN_FDS_START
+UNNAMED = "unknown"  # what sd_listen_fds_with_names(3) calls a socket without a name
+LISTENERS = "FASTFORK_LISTENERS"  # in the environment of a new master: its old one's sockets
 
 
 class AddressError(Exception):
@@ -53,11 +67,22 @@ class Inherited:
         return f"fd://{self.fd}"
 
 
-Address = Tcp | Unix | Inherited
+@dataclass(frozen=True, slots=True)
+class Systemd:
+    """All sockets that systemd passed under a name (FileDescriptorName= of their units)."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"systemd:{self.name}"
+
+
+Address = Tcp | Unix | Inherited | Systemd
 
 
 def parse(text: str) -> Address:
-    """host:port, [v6]:port, :port, port, unix:/path, unix:@name or fd://N.  AddressError."""
+    """host:port, [v6]:port, :port, port, unix:/path, unix:@name, fd://N or systemd:NAME.
+    AddressError."""
     if text.startswith("unix:"):
         path = text[len("unix:") :]
         if path in ("", "@"):
@@ -68,13 +93,18 @@ def parse(text: str) -> Address:
         if not match:
             raise _malformed(text, "write fd://N with the number of the descriptor")
         return Inherited(int(match[1]))
+    if text.startswith("systemd:"):
+        if text == "systemd:":
+            raise _malformed(text, "the name of the sockets is missing, write systemd:NAME")
+        return Systemd(text[len("systemd:") :])
     if "/" in text:
         raise _malformed(text, "write host:port without a scheme, or unix:/path")
     if text.count(":") > 1 and not text.startswith("["):
         raise _malformed(text, "write an IPv6 address in brackets, such as [::1]:8000")
     match = re.fullmatch(r"(?:(\[[^\[\]]+\]|[^\[\]:]*):)?([^\[\]:]+)", text)
     if not match:
-        raise _malformed(text, "write host:port, [v6]:port, unix:/path, unix:@name or fd://N")
+        raise _malformed(text, "write host:port, [v6]:port, unix:/path, unix:@name, fd://N or "
+                         "systemd:NAME")  # fmt: skip
     host, port = match[1], match[2]
     if not re.fullmatch(r"[0-9]{1,9}", port, re.ASCII):
         missing = f"the port is missing, write {text}:8000"
@@ -91,11 +121,16 @@ def _malformed(text: str, right: str) -> AddressError:
 
 
 class Listener:
-    """A bound and listening socket, and what has to be tidied up after it."""
+    """A bound and listening socket, and what has to be tidied up after it.
 
-    def __init__(self, address: Address, sock: socket.socket) -> None:
+    `owns_file`: the file of a unix socket goes when this process says `remove`.  False while
+    it is another master's to remove: see `hand_over` and `claim`.
+    """
+
+    def __init__(self, address: Address, sock: socket.socket, owns_file: bool = True) -> None:
         self.address = address
         self.socket = sock
+        self.owns_file = owns_file
         self._file = _identity(address.path) if _is_file(address) else None
 
     @property
@@ -112,8 +147,8 @@ class Listener:
         self.socket.close()
 
     def remove(self) -> None:
-        """Remove the socket file, if it still is the one that was made here."""
-        if self._file is not None and _is_file(self.address):
+        """Remove the socket file, if it is ours and still the one that was made here."""
+        if self.owns_file and self._file is not None and _is_file(self.address):
             if _identity(self.address.path) == self._file:
                 os.unlink(self.address.path)
             self._file = None
@@ -132,12 +167,68 @@ def _identity(path: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def bind(address: Address, backlog: int) -> Listener:
-    """Bind and listen.  AddressError if that is not possible."""
-    if isinstance(address, Inherited):
-        return Listener(address, _take_over(address))
+# -- opening -----------------------------------------------------------------------------
+def open_all(
+    bind: Sequence[str],
+    *,
+    backlog: int,
+    mode: int | None,
+    owner: Owner | None,
+    passed: Passed,
+) -> list[Listener]:
+    """Listeners for all addresses in `bind`: those that were passed, the others bound.
+
+    Without an address: all sockets from systemd, or DEFAULT_BIND if there are none.  A socket
+    that an old master passed stays as it is, but for its backlog.  AddressError if an address
+    is malformed or cannot be had; then nothing that was opened here is left open.
+    """
+    addresses = [parse(text) for text in bind] or passed.from_systemd() or [parse(DEFAULT_BIND)]
+    listeners: list[Listener] = []
     try:
-        sock = _bind_tcp(address) if isinstance(address, Tcp) else _bind_unix(address)
+        for address in addresses:
+            for listener in _open(address, backlog, mode, owner, passed):
+                listeners.append(listener)
+    except BaseException:
+        for listener in listeners:
+            with contextlib.suppress(OSError):
+                listener.remove()
+            listener.close()
+        raise
+    return listeners
+
+
+def _open(
+    address: Address, backlog: int, mode: int | None, owner: Owner | None, passed: Passed
+) -> Iterator[Listener]:
+    """One by one, so that what is open already is known if the next fails."""
+    if isinstance(address, Systemd):
+        if address not in passed.from_systemd():
+            raise _not_passed(address, passed)
+        while (sock := passed.take(address)) is not None:
+            yield Listener(address, sock)
+    elif isinstance(address, Inherited):
+        passed.forget(address.fd)
+        yield bind(address, backlog)
+    elif (sock := passed.take(address)) is not None:
+        sock.listen(backlog)
+        yield Listener(address, sock, owns_file=False)
+    else:
+        yield bind(address, backlog, mode=mode, owner=owner)
+
+
+def bind(
+    address: Address, backlog: int, *, mode: int | None = None, owner: Owner | None = None
+) -> Listener:
+    """Bind and listen.  `mode` (None: what the umask leaves) and `owner` are for a unix socket's
+    file.  AddressError if that is not possible."""
+    if isinstance(address, Systemd):
+        raise _not_passed(address, Passed())
+    if isinstance(address, Inherited):
+        return Listener(address, _take_over(address, address.fd))
+    try:
+        sock = (
+            _bind_tcp(address) if isinstance(address, Tcp) else _bind_unix(address, mode, owner)
+        )
         try:
             sock.listen(backlog)  # this too finds a port taken
         except BaseException:
@@ -169,7 +260,7 @@ def _bind_tcp(address: Tcp) -> socket.socket:
     return sock
 
 
-def _bind_unix(address: Unix) -> socket.socket:
+def _bind_unix(address: Unix, mode: int | None, owner: Owner | None) -> socket.socket:
     name = address.path
     if name.startswith("@"):
         name = "\0" + name[1:]
@@ -179,11 +270,47 @@ def _bind_unix(address: Unix) -> socket.socket:
         _remove_stale(address)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        sock.bind(name)
+        if _is_file(address) and not (mode is None and owner is None):
+            _bind_guarded(sock, name, mode, owner)
+        else:
+            sock.bind(name)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def _bind_guarded(sock: socket.socket, path: str, mode: int | None, owner: Owner | None) -> None:
+    """Bind so that the file is nobody's to use until its owner and its mode are right."""
+    umask = os.umask(0o777)
+    try:
+        sock.bind(path)
+    finally:
+        os.umask(umask)
+    try:
+        _dress(path, 0o777 & ~umask if mode is None else mode, owner)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
+
+
+def _dress(path: str, mode: int, owner: Owner | None) -> None:
+    """Through a descriptor of the file itself: who may write to the directory could put a link to
+    somebody else's file in its place."""
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+            raise OSError(errno.EEXIST, "something else was put in its place")
+        file = f"/proc/self/fd/{fd}"
+        if owner is not None:
+            try:
+                os.chown(file, owner.uid, owner.gid)
+            except PermissionError:
+                raise OSError(errno.EPERM, f"no permission to give it to {owner}") from None
+        os.chmod(file, mode)
+    finally:
+        os.close(fd)
 
 
 def _remove_stale(address: Unix) -> None:
@@ -204,9 +331,9 @@ def _remove_stale(address: Unix) -> None:
         raise OSError(answer, os.strerror(answer))
 
 
-def _take_over(address: Inherited) -> socket.socket:
-    """The socket on an inherited descriptor, checked: it must be a stream socket that listens."""
-    fd = address.fd
+def _take_over(address: Address, fd: int) -> socket.socket:
+    """The socket on a descriptor that was passed to us as `address`, checked: it must be a stream
+    socket that listens.  If it is none it is left alone."""
     try:
         if not stat.S_ISSOCK(os.fstat(fd).st_mode):
             raise AddressError(f"Cannot listen on {address}: descriptor {fd} is not a socket.")
@@ -226,6 +353,13 @@ def _take_over(address: Inherited) -> socket.socket:
     if sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
+
+
+def _not_passed(address: Systemd, passed: Passed) -> AddressError:
+    others = ", ".join(str(other) for other in passed.from_systemd())
+    there_are = f", only {others}" if others else ""
+    return AddressError(
+        f"Cannot listen on {address}: systemd passed no socket of that name{there_are}.")
 
 
 def _reason(address: Address, error: OSError | UnicodeError) -> str:
@@ -256,3 +390,134 @@ def cut_backlog(backlog: int, somaxconn: Path = SOMAXCONN) -> int | None:
     except (OSError, ValueError):
         return None
     return limit if limit < backlog else None
+
+
+# -- sockets that were passed ------------------------------------------------------------
+class Passed:
+    """The sockets with which this process was started, by address.  Each can be taken once."""
+
+    def __init__(
+        self,
+        by_systemd: Iterable[tuple[str, int]] = (),
+        by_old_master: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
+        self._waiting = {text: list(fds) for text, fds in (by_old_master or {}).items()}
+        for name, fd in by_systemd:
+            self._waiting.setdefault(str(Systemd(name)), []).append(fd)
+
+    @classmethod
+    def from_environ(cls, environ: MutableMapping[str, str] = os.environ) -> Passed:
+        """Once per process: the variables are removed.  AddressError if they make no sense."""
+        return cls(activated(environ), adopt(environ))
+
+    def from_systemd(self) -> list[Address]:
+        """One address for each name under which systemd passed sockets that wait, whether to us
+        or to the old master."""
+        start = str(Systemd(""))
+        return [
+            Systemd(text[len(start) :])
+            for text, fds in self._waiting.items()
+            if fds and text.startswith(start)
+        ]
+
+    def take(self, address: Address) -> socket.socket | None:
+        """The first socket that waits under `address`; None if there is none (left).
+        AddressError if it is not one that we can serve; then it goes on waiting."""
+        fds = self._waiting.get(str(address))
+        if not fds:
+            return None
+        sock = _take_over(address, fds[0])
+        del fds[0]
+        return sock
+
+    def forget(self, fd: int) -> None:
+        """Somebody has it who knows it by its number."""
+        for fds in self._waiting.values():
+            if fd in fds:
+                fds.remove(fd)
+
+    def close_unused(self) -> None:
+        """When all services have what they want: close the rest, and say so."""
+        for text, fds in self._waiting.items():
+            for fd in fds:
+                if text.startswith(str(Systemd(""))):
+                    logger.warning(
+                        "%s was passed (descriptor %d) but nothing is bound to it; it is closed.",
+                        text, fd)  # fmt: skip
+                else:
+                    logger.info("%s of the old master is not wanted any more.", text)
+                os.close(fd)
+        self._waiting.clear()
+
+
+def activated(environ: MutableMapping[str, str] = os.environ) -> list[tuple[str, int]]:
+    """The name and the descriptor of each socket that systemd passed: sd_listen_fds(3).
+
+    The variables are removed from `environ`, the descriptors become close-on-exec.
+    AddressError if the variables make no sense.
+    """
+    pid = environ.pop("LISTEN_PID", None)
+    count = environ.pop("LISTEN_FDS", None)
+    names = environ.pop("LISTEN_FDNAMES", None)
+    if pid is None or count is None:
+        return []
+    if pid != str(os.getpid()):
+        logger.debug("LISTEN_FDS is ignored: it is for process %s (LISTEN_PID), this is %d.", pid,
+                     os.getpid())  # fmt: skip
+        return []
+    if not re.fullmatch(r"[0-9]{1,5}", count, re.ASCII):
+        raise AddressError(f"LISTEN_FDS={count} is not usable: it must be a number.")
+    fds = range(FIRST_PASSED, FIRST_PASSED + int(count))
+    labels = [UNNAMED] * len(fds) if names is None else names.split(":")
+    if fds and len(labels) != len(fds):
+        raise AddressError(
+            f"LISTEN_FDNAMES={names} is not usable: LISTEN_FDS says that there are {count}.")
+    for fd in fds:
+        try:
+            os.set_inheritable(fd, False)
+        except OSError:
+            raise AddressError(
+                f"LISTEN_FDS={count} is not usable: descriptor {fd} is not open.") from None
+    return [(label or UNNAMED, fd) for label, fd in zip(labels, fds, strict=False)]
+
+
+def adopt(environ: MutableMapping[str, str] = os.environ) -> dict[str, list[int]]:
+    """What the old master passed at a binary upgrade: descriptors by address, in its order.
+
+    The variable is removed from `environ`, the descriptors become close-on-exec.  AddressError
+    if it makes no sense.
+    """
+    text = environ.pop(LISTENERS, None)
+    if text is None:
+        return {}
+    try:
+        found = {str(address): [int(fd) for fd in fds] for address, fds in json.loads(text).items()}
+        for fds in found.values():
+            for fd in fds:
+                os.set_inheritable(fd, False)
+    except (ValueError, TypeError, AttributeError):
+        raise AddressError(
+            f"{LISTENERS}={text} is not usable: no master of fastfork wrote that.") from None
+    except (OSError, OverflowError):
+        raise AddressError(f"{LISTENERS}={text} is not usable: not all of them are open.") from None
+    return found
+
+
+def hand_over(listeners: Iterable[Listener]) -> dict[str, str]:
+    """What the environment of a new master needs to `adopt` these.  It also needs their
+    descriptors, under the same numbers and inheritable: that is for whoever starts it.
+
+    From now on their files are not removed by this process, until it should `claim` them back.
+    """
+    found: dict[str, list[int]] = {}
+    for listener in listeners:
+        found.setdefault(str(listener.address), []).append(listener.socket.fileno())
+        listener.owns_file = False
+    return {LISTENERS: json.dumps(found)}
+
+
+def claim(listeners: Iterable[Listener]) -> None:
+    """The files of these are this process's to remove: for a new master once it serves, and for
+    the old one if the new one has failed.  Never for both."""
+    for listener in listeners:
+        listener.owns_file = True

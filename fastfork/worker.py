@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
-from types import FrameType
 from typing import cast
 
-from fastfork import _core, app, log
+from fastfork import _core, app, hooks, log, stacks
+from fastfork.channel import Channel, Report
 from fastfork.config import Settings
-from fastfork.report import Report, Sender
+from fastfork.handlers import Closable, Handler, Strangers, ignore
+from fastfork.identity import Identity
 from fastfork.sockets import Listener
 
 # The master is gone: answer what is nearly done, and be dead within a second in any case.
@@ -29,6 +28,12 @@ EXIT_SHARE, EXIT_LONGEST = 0.2, 2.0
 
 EXIT_FAILED = 1
 
+# What the master sends: others take this worker's place; the deadline of the running handler has
+# passed.  Signals, so that they reach a handler in progress, and real-time ones, because the
+# others belong to the application.
+RETIRE = signal.SIGRTMIN + 8
+TIME_OUT = signal.SIGRTMIN + 9
+
 NEEDLESS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -38,55 +43,105 @@ class Plan:
 
     settings: Settings
     reference: app.Reference
+    access_log: str | None  # an absolute path, or "-"
+    identity: Identity | None
     listeners: tuple[Listener, ...]
+    number: int
+    generation: int
     multiprocess: bool
     lifeline: int  # read end of a pipe whose write end only the master has
-    sender: Sender
+    channel: Channel
+    slot: memoryview  # of the scoreboard
+    stacks: int  # descriptor of the file for its stacks
     signal_mask: set[int | signal.Signals]  # what was blocked before the fork
+    # from a mold:
+    application: app.Application | None = None
+    strangers: Strangers | None = None
 
 
 def run(plan: Plan) -> int:
     """Be a worker.  Returns its exit status; the caller leaves through sys.exit."""
     _core.guard(plan.lifeline, ORPHAN_KILL)
-    _reset_signals()
-    _prepare_for_strangers(plan.listeners)
+    _core.name_process("fastfork worker")
+    plan.channel.send({"hello": os.getpid()})
+    if plan.application is None:
+        reset_signals()
+    else:  # the import may have left others than the mold had
+        for number in (signal.SIGTERM, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_DFL)
+    stacks.register(plan.stacks)
+    belongings: list[Closable] = [*plan.listeners, plan.channel]
+    if plan.strangers is None:
+        Strangers(belongings)
+    else:
+        plan.strangers.belongings = belongings
     signal.pthread_sigmask(signal.SIG_SETMASK, plan.signal_mask)
+    me = hooks.Worker(str(plan.reference), plan.number, plan.generation, os.getpid())
     try:
-        core = _boot(plan)
+        core, access_log = _boot(plan, me)
     except app.BootError as failure:
-        plan.sender.send(Report(False, failure.sentence, failure.trace))
+        plan.channel.send(Report(False, failure.sentence, failure.trace).message())
         return EXIT_FAILED
     except Exception as error:
         sentence = f"Cannot start a worker for {plan.reference}: {error!r}."
-        plan.sender.send(Report(False, sentence, traceback.format_exc()))
+        plan.channel.send(Report(False, sentence, traceback.format_exc()).message())
         return EXIT_FAILED
-    _install_signals(core, plan.settings.graceful_timeout)
+    _install_signals(core, plan.settings, plan.stacks)
     _watch_lifeline(core, plan.lifeline)
-    plan.sender.send(Report(True, _greeting(plan)))
+    _watch_channel(core, plan, access_log)
+    plan.channel.send(Report(True, _greeting(plan)).message())
     try:
         core.run()
     except BaseException as error:
         log.logger.critical("The worker's loop failed.", exc_info=error)
         return EXIT_FAILED
     finally:
+        # A second one (whoever signals the whole process group sends it, beside the master) must
+        # not end us in the middle of the interpreter's exit.
+        for late in (signal.SIGTERM, RETIRE, TIME_OUT):
+            signal.signal(late, signal.SIG_IGN)
         for listener in plan.listeners:
             listener.close()  # the interpreter's exit may take seconds: free the port before
         core.flush_access_log()
+        hooks.run_worker_stop(me)
     return 0
 
 
-def _boot(plan: Plan) -> _core.Worker:
-    access_log = _open_access_log(plan.settings.access_log)
-    app.prepare(plan.settings.chdir, plan.settings.pyargv)
-    application = app.load(plan.reference)
-    return _core.Worker(
+def _boot(plan: Plan, me: hooks.Worker) -> tuple[_core.Worker, int]:
+    """The core, ready to run, and the descriptor of its access log."""
+    application = plan.application
+    if application is None:
+        application = load(plan.settings, plan.reference, plan.identity)
+    else:
+        hooks.reseed()
+        hooks.run_fork_after(me)
+    access_log = _open_access_log(plan.access_log)
+    hooks.run_worker_start(me)
+    core = _core.Worker(
         application,
         [listener.socket for listener in plan.listeners],
         cast("_core.CoreSettings", plan.settings),
         log=log.from_core,
         access_log_fd=access_log,
         multiprocess=plan.multiprocess,
+        slot=plan.slot,
     )
+    return core, access_log
+
+
+def load(
+    settings: Settings, reference: app.Reference, identity: Identity | None
+) -> app.Application:
+    """Import the application, as whom and where it is to run.  In a mold or in a worker.
+    BootError."""
+    if settings.umask is not None:
+        os.umask(settings.umask)
+    if identity is not None:
+        identity.assume()
+    app.prepare(settings.chdir, settings.pyargv)
+    application = app.load(reference)
+    hooks.load(settings)
+    return application
 
 
 def _greeting(plan: Plan) -> str:
@@ -101,8 +156,7 @@ def _greeting(plan: Plan) -> str:
 
 
 def _open_access_log(path: str | None) -> int:
-    """A descriptor, or -1 for no access log.  A relative path counts from the directory in
-    which the server was started (it is opened before --chdir)."""
+    """A descriptor, or -1 for no access log."""
     if path is None:
         return -1
     if path == "-":
@@ -116,73 +170,39 @@ def _open_access_log(path: str | None) -> int:
 
 
 # -- signals -----------------------------------------------------------------------------
-class _Handler:
-    """A handler of ours, to be told from the application's."""
-
-    def __init__(self, act: Callable[[], object]) -> None:
-        self.act = act
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.act()
-
-
-# Unlike SIG_IGN this does not pass to programs that the application starts.
-_ignore = _Handler(lambda: None)
-
-
-def _reset_signals() -> None:
-    """Drop the master's handlers.  Ctrl-C reaches the whole foreground process group, but it
-    is the master that decides what it means."""
+def reset_signals() -> None:
+    """Before the import: drop the master's handlers.  Ctrl-C reaches the whole foreground process
+    group, but it is the master that decides what it means."""
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU):
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU,
+                   signal.SIGWINCH):  # fmt: skip
         signal.signal(number, signal.SIG_DFL)
     for number in (signal.SIGINT, *NEEDLESS):
-        signal.signal(number, _ignore)
+        signal.signal(number, ignore)
 
 
-def _install_signals(core: _core.Worker, graceful_timeout: float) -> None:
+def _install_signals(core: _core.Worker, settings: Settings, stacks_fd: int) -> None:
     """Take over from whatever the application left.  Handlers of its own for signals that mean
     nothing to us (SIGUSR2 for a status report, say) stay."""
-    drain = graceful_timeout - min(EXIT_SHARE * graceful_timeout, EXIT_LONGEST)
-    signal.signal(signal.SIGTERM, _Handler(lambda: core.drain(drain)))
-    signal.signal(signal.SIGQUIT, _Handler(core.stop))
-    signal.signal(signal.SIGINT, _ignore)
+    drain = drain_time(settings.graceful_timeout)
+    signal.signal(signal.SIGTERM, Handler(lambda: core.drain(drain)))
+    linger = min(settings.reload_linger, drain)
+    signal.signal(RETIRE, Handler(lambda: core.retire(drain, linger)))
+    signal.signal(signal.SIGQUIT, Handler(core.stop))
+    signal.signal(signal.SIGINT, ignore)
+    if settings.request_timeout:
+        signal.signal(TIME_OUT, Handler(core.time_out))
     for number in NEEDLESS:
         if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _ignore)
+            signal.signal(number, ignore)
+    stacks.register(stacks_fd, core)
     # whatever the import did to the mask, these must reach us
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGQUIT})
+    ours = {signal.SIGTERM, signal.SIGQUIT, RETIRE, TIME_OUT, stacks.ASK}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ours)
 
 
-def _prepare_for_strangers(listeners: tuple[Listener, ...]) -> None:
-    """An application may fork (multiprocessing does), and may signal its child at once.  A signal
-    that came before the child has dropped our handlers would be noted for them and lost, so they
-    are blocked for the moment of the fork."""
-    ours = {signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, *NEEDLESS}
-    before = threading.local()
-
-    def block() -> None:
-        before.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ours)
-
-    def restore() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before.mask)
-
-    def become_stranger() -> None:
-        _become_stranger(listeners)
-        restore()
-
-    os.register_at_fork(before=block, after_in_parent=restore, after_in_child=become_stranger)
-
-
-def _become_stranger(listeners: tuple[Listener, ...]) -> None:
-    """In a process that the application forks (multiprocessing does): it is no worker.  Signals
-    end it as they end any process, and it does not keep our port in use."""
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, *NEEDLESS):
-        if isinstance(signal.getsignal(number), _Handler):
-            signal.signal(number, signal.SIG_DFL)
-    for listener in listeners:
-        listener.close()
+def drain_time(graceful_timeout: float) -> float:
+    return graceful_timeout - min(EXIT_SHARE * graceful_timeout, EXIT_LONGEST)
 
 
 def _watch_lifeline(core: _core.Worker, lifeline: int) -> None:
@@ -192,3 +212,33 @@ def _watch_lifeline(core: _core.Worker, lifeline: int) -> None:
         core.drain(ORPHAN_DRAIN)
 
     core.watch(lifeline, orphaned)
+
+
+def _watch_channel(core: _core.Worker, plan: Plan, access_log: int) -> None:
+    """Orders of the master.  They are taken by the loop, between two requests."""
+    plan.channel.set_blocking(False)
+
+    def receive() -> None:
+        orders, ended = plan.channel.pending()
+        for order in orders:
+            if "reopen" in order:
+                core.flush_access_log()
+                _reopen_access_log(plan.access_log, access_log)
+        if ended:  # the life-line tells why
+            core.unwatch(plan.channel.fd)
+
+    core.watch(plan.channel.fd, receive)
+
+
+def _reopen_access_log(path: str | None, fd: int) -> None:
+    """The file may have been renamed: go on in a new one of that name, with the same
+    descriptor."""
+    if path is None or path == "-":
+        return
+    try:
+        new = _open_access_log(path)
+    except app.BootError as error:
+        log.logger.error("%s The old file is kept.", error.sentence)
+        return
+    os.dup2(new, fd, inheritable=False)
+    os.close(new)

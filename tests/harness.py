@@ -27,11 +27,12 @@ class Server:
     """`fastfork serve APP ...` as a child process; a context manager."""
 
     def __init__(self, app, *args, workers=1, bind=("127.0.0.1:0",), cwd=TESTS / "apps", env=None,
-                 wait=True, pass_fds=()):
+                 wait=True, pass_fds=(), launcher=()):
+        """`launcher` is a command that becomes the server at its end."""
         self.stderr_file = tempfile.TemporaryFile()  # noqa: SIM115, close() closes them
         self.stdout_file = tempfile.TemporaryFile()  # noqa: SIM115
         ready, told = os.pipe()
-        command = [sys.executable, "-m", "fastfork", "serve", app, "-w", str(workers),
+        command = [*launcher, sys.executable, "-m", "fastfork", "serve", app, "-w", str(workers),
                    "--ready-fd", str(told)]
         for address in bind:
             command += ["-b", address]

@@ -70,6 +70,10 @@ cdef int accept_rest(Worker w) except -1:
             accept_ready(w, &w.listeners[i])
             if w.accepted_total == before:
                 break
+    return accept_end(w)
+
+
+cdef int accept_end(Worker w) except -1:
     accept_stop(w)
     for sock in w.listeners_:
         sock.close()
@@ -108,6 +112,7 @@ cdef int accept_ready(Worker w, listener_t* listener) except -1:
             continue
         c.interest = EPOLLIN
         w.accepted_total += 1
+        w.slot.accepted = w.accepted_total
         w.starved = False
         if w.connections >= w.max_connections:
             accept_stop(w)

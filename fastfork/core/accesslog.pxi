@@ -14,12 +14,10 @@ cdef size_t log_room(Worker w) noexcept:
     return 4 * max(<size_t>w.max_head, <size_t>LINE_TOLD) + 1024
 
 
-cdef int log_remember(Exchange ex, str method, bint forwarded) except -1:
+cdef int log_remember(Exchange ex, bint forwarded) except -1:
     """What the line needs of the request; the application may change its environ."""
     if forwarded:
         ex.remote = ex.environ["REMOTE_ADDR"]
-    ex.method = method
-    ex.target = <str>PyDict_GetItem(ex.environ, "RAW_URI")
     cdef PyObject* found = PyDict_GetItem(ex.environ, "HTTP_REFERER")
     ex.referer = <object>found if found is not NULL else None
     found = PyDict_GetItem(ex.environ, "HTTP_USER_AGENT")

@@ -44,10 +44,17 @@ cdef int handler_failed(Worker w, Exchange ex, object e) except -1:
     """The traceback goes to the error log, never on the wire."""
     if w.stranger:
         stranger_ends(w, e)
+    ex.deadline = 0                 # nothing more is raised in it
     if ex.gone and isinstance(e, (ClientGone, BodyError)):
         return 0
     cdef int status = 500
-    if isinstance(e, BodyError) and ex.body is not None and ex.body.status:
+    if isinstance(e, RequestTimeout):
+        status = 504
+        if ex.timeout is not None:
+            timeout_tell(w, ex)
+        elif not ex.timed_out:
+            w.log(logging.WARNING, f"the application raised it itself{request_told(ex)}", e)
+    elif isinstance(e, BodyError) and ex.body is not None and ex.body.status:
         # The handler let it pass.  It is the client's doing: no 500, and no traceback.
         status = ex.body.status
         ex.refused = True

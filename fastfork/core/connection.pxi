@@ -41,6 +41,7 @@ cdef conn_t* conn_new(Worker w, int fd, listener_t* listener) except NULL:
     c.listener = listener
     c.state = CONN_REST
     w.connections += 1
+    w.slot.connections = w.connections
     COUNT_CONNECTION(1)
     queue_append(w, c, QUEUE_NEW)
     return c
@@ -95,6 +96,7 @@ cdef int conn_close(Worker w, conn_t* c) except -1:
     c.next_ready = w.graveyard
     w.graveyard = c
     w.connections -= 1
+    w.slot.connections = w.connections
     return 0
 
 
@@ -253,6 +255,33 @@ cdef int conn_timeout(Worker w, conn_t* c) except -1:
     return conn_close(w, c)             # at rest or lingering: silence
 
 
+cdef int waiters_time_out(Worker w) except -1:
+    """Wake the handlers that wait beyond their deadline: they meet RequestTimeout."""
+    cdef int kind
+    cdef conn_t* c
+    cdef conn_t* following
+    cdef Exchange ex
+    w.next_deadline = 0
+    for kind in range(QUEUES):
+        c = w.queues[kind].first
+        while c is not NULL:
+            following = c.next
+            if c.state == CONN_HANDLER:
+                ex = <Exchange>c.exchange
+                if ex.waiter is None or ex.woken or ex.timed_out or not ex.deadline:
+                    pass
+                elif ex.deadline <= w.now:
+                    request_beyond(w, ex)
+                    ex.overdue = True
+                    queue_move(w, c, QUEUE_NONE)
+                    conn_interest(w, c, 0)
+                    unpark(w, ex)
+                elif w.next_deadline == 0 or ex.deadline < w.next_deadline:
+                    w.next_deadline = ex.deadline
+            c = following
+    return 0
+
+
 cdef int conn_writable(Worker w, conn_t* c) except -1:
     cdef Exchange ex = <Exchange>c.exchange
     cdef int64_t before = outbox_size(ex.outbox)
@@ -405,11 +434,23 @@ cdef bint conn_serve(Worker w, conn_t* c) except -1:
     c.state = CONN_HANDLER
     w.handlers += 1
     w.requests_total += 1
+    ex.number = w.requests_total
+    ex.begun = w.now_us
+    ex.deadline = 0
+    if w.request_timeout:
+        ex.deadline = w.now + w.request_timeout
+        ex.timed_out = False
+    w.current = <PyObject*>ex
+    slot_begin(w, ex)
     try:
         handler_run(w, ex)
     finally:
+        w.current = NULL
         w.handlers -= 1
-    w.now = clock_ms()
+        clock_look(w)
+        slot_end(w, ex)
+    if ex.timeout is not None:          # the handler has caught it
+        timeout_tell(w, ex)
     if ex.outbox is not None and not ex.gone and not exchange_cut(ex):
         c.state = CONN_DRAIN
         client_wait(w, c)
@@ -451,10 +492,15 @@ cdef int conn_end_exchange(Worker w, conn_t* c) except -1:
 
 cdef int conn_idle(Worker w, conn_t* c, int served) except -1:
     """Empty lines only have come: no part of a message (RFC 9112, 2.2)."""
-    if served or w.draining or c.queue not in (QUEUE_NEW, QUEUE_HEAD, QUEUE_REST):
+    if served or conn_last_chance(w) or c.queue not in (QUEUE_NEW, QUEUE_HEAD, QUEUE_REST):
         return conn_rest(w, c)
     conn_forget_pending(c)              # whoever drips them wins no time by it
     return conn_interest(w, c, EPOLLIN)
+
+
+cdef inline bint conn_last_chance(Worker w) noexcept:
+    """Is this no time to rest?"""
+    return w.draining and w.rest_until == 0
 
 
 cdef int conn_rest(Worker w, conn_t* c) except -1:
@@ -464,7 +510,7 @@ cdef int conn_rest(Worker w, conn_t* c) except -1:
     if c.eof:
         return conn_close(w, c)
     queue_move(w, c, QUEUE_REST)
-    if w.draining:
+    if conn_last_chance(w):
         return conn_last_call(w, c)
     if c.interest != EPOLLIN:
         conn_interest(w, c, EPOLLIN)

@@ -1,7 +1,13 @@
 # The edge: C APIs, system calls and constants.  Nothing here knows of HTTP.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.buffer cimport (
+    PyBUF_SIMPLE,
+    PyBUF_WRITABLE,
+    PyBuffer_FillInfo,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
 from cpython.dict cimport PyDict_Contains, PyDict_Copy, PyDict_GetItem, PyDict_SetItem
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
@@ -9,7 +15,8 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.errno cimport EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.math cimport isfinite
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
 from posix.time cimport clock_gettime, timespec
@@ -85,6 +92,16 @@ cdef extern from "Python.h":
     int PyContext_Exit(object context) except -1
     Py_ssize_t PyObject_Length(object o) except -1
     unsigned long PyThread_get_thread_ident()
+
+cdef extern from *:
+    """
+    /* What was stored before is seen before what is stored behind it.  (No instruction on x86-64:
+       it only keeps the compiler from moving stores.) */
+    #define memory_fence() __atomic_thread_fence(__ATOMIC_ACQ_REL)
+    #define leading_zeros(n) __builtin_clzll(n)
+    """
+    void memory_fence() noexcept nogil
+    int leading_zeros(uint64_t n) noexcept nogil
 
 cdef extern from "greenlet.h":
     # Declared by hand: greenlet ships its C API without a .pxd.
@@ -229,7 +246,7 @@ cdef extern from "<strings.h>" nogil:
 
 cdef extern from "<time.h>" nogil:
     enum:
-        CLOCK_MONOTONIC_COARSE
+        CLOCK_MONOTONIC
         CLOCK_REALTIME_COARSE
     struct tm:
         int tm_sec, tm_min, tm_hour, tm_mday, tm_mon, tm_year, tm_wday
@@ -270,16 +287,27 @@ def counters():
     }
 
 
-cdef inline int64_t clock_ms() noexcept nogil:
+cdef inline int64_t clock_us() noexcept nogil:
+    """The clock of time.monotonic()."""
     cdef timespec t
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &t)      # vDSO, no system call; resolution 1-10 ms
-    return <int64_t>t.tv_sec * 1000 + t.tv_nsec // 1000000
+    clock_gettime(CLOCK_MONOTONIC, &t)             # vDSO, no system call
+    # Unsigned, as what cannot be negative is divided more cheaply.
+    return <int64_t>t.tv_sec * 1000000 + <int64_t>(<uint64_t>t.tv_nsec // 1000)
+
+
+cdef inline int64_t clock_ms() noexcept nogil:
+    return clock_us() // 1000
 
 
 cdef inline bint again() noexcept nogil:
     """Did the last call on a non-blocking descriptor only find nothing to do?  (Linux's
     EWOULDBLOCK is its EAGAIN.)"""
     return errno == EAGAIN or errno == EINTR
+
+
+cdef inline int64_t timeout_ms(double seconds) noexcept:
+    """0 stays 0; what is endless or never is bounded."""
+    return <int64_t>(min(seconds, 1e9) * 1000 + 0.5) if seconds > 0 else 0
 
 
 cdef inline int64_t milliseconds(object seconds) except -1:

@@ -22,6 +22,7 @@ cdef dict environ_template(str name, str port, bint multiprocess):
         ("wsgi.file_wrapper", FileWrapper),
         ("wsgi.early_hints", None),
         ("wsgi.input_terminated", True),
+        ("fastfork.extend_deadline", extend_deadline),
         ("GATEWAY_INTERFACE", "CGI/1.1"),
         ("SERVER_SOFTWARE", (b"fastfork/" + FASTFORK_VERSION).decode()),
         ("SERVER_NAME", name),
@@ -52,6 +53,7 @@ cdef int environ_line(conn_t* c, Head h, const char* target, Py_ssize_t n) excep
         conn_name_peer(c)
     PyDict_SetItem(environ, "REMOTE_ADDR", <object>c.remote_addr)
     PyDict_SetItem(environ, "REMOTE_PORT", <object>c.remote_port)
+    h.target = raw
     if h.method is not "GET":
         PyDict_SetItem(environ, "REQUEST_METHOD", h.method)
     PyDict_SetItem(environ, "RAW_URI", raw)

@@ -4,6 +4,7 @@
 
 cdef enum:
     NEW_GRACE = 500             # ms that a draining worker gives new connections for their request
+    NO_END = 1 << 30            # ms: a wait without a deadline
 
 
 cdef int loop_run(Worker w) except -1:
@@ -61,7 +62,7 @@ cdef int loop_dispatch(Worker w, epoll_event* event) except -1:
 
 cdef int loop_wait(Worker w) except -1:
     """One epoll_wait, as long as the next deadline allows."""
-    cdef int64_t wait = 1 << 30
+    cdef int64_t wait = w.longest_wait
     cdef int kind, n, error = 0
     for kind in range(1, QUEUES):
         if w.queues[kind].first is not NULL:
@@ -70,20 +71,25 @@ cdef int loop_wait(Worker w) except -1:
         wait = min(wait, w.accept_again - w.now)
     if w.log_length:
         wait = min(wait, w.log_flush_at - w.now)
+    if w.next_deadline:
+        wait = min(wait, w.next_deadline - w.now)
     if w.drain_until:
         wait = min(wait, w.drain_until - w.now)
-    if w.new_until:
-        wait = min(wait, w.new_until - w.now)
-    # One millisecond more than asked for: the coarse clock may lag behind epoll's.
-    wait = 0 if wait < 0 else (-1 if wait == 1 << 30 else wait + 1)
+        if w.new_until:
+            wait = min(wait, w.new_until - w.now)
+        if w.rest_until:
+            wait = min(wait, w.rest_until - w.now)
+    wait = 0 if wait < 0 else (-1 if wait == NO_END else wait)
     w.ready_turn = True                 # after the events, one of those that wait for a handler
     if w.ready_first is not NULL and w.handlers < w.max_handlers:
         wait = 0
+    slot_idle(w)
     with nogil:
         n = epoll_wait(w.epoll, <epoll_event*>w.events, EVENTS, <int>wait)
         if n < 0:
             error = errno
-    w.now = clock_ms()
+    clock_look(w)
+    slot_busy(w)
     if n < 0:
         if error != EINTR:
             raise OSError(error, "epoll_wait: " + os.strerror(error))
@@ -130,6 +136,8 @@ cdef int expire(Worker w) except -1:
                 conn_timeout(w, c)
             except Exception as e:
                 conn_failed(w, c, e)
+    if w.next_deadline and w.now >= w.next_deadline:
+        waiters_time_out(w)
     if w.accept_again and w.now >= w.accept_again:
         w.accept_again = 0
     if w.log_length and w.now >= w.log_flush_at:
@@ -157,11 +165,19 @@ cdef bint wind_down(Worker w) except -1:
     """drain() or stop() was called.  True when the loop should look again at once."""
     if not w.wound_down and not w.stopping:
         w.wound_down = True
-        w.new_until = w.now + NEW_GRACE
-        accept_rest(w)
+        w.new_until = max(w.now + NEW_GRACE, w.rest_until)
+        if w.retiring:
+            accept_end(w)
+        else:
+            accept_rest(w)
+        if not w.rest_until:
+            last_calls(w, QUEUE_REST)
+    if w.rest_until and w.now >= w.rest_until:
+        w.rest_until = 0
         last_calls(w, QUEUE_REST)
     if w.new_until and w.now - w.heard > NEW_GRACE // 10:
-        w.new_until = w.now + NEW_GRACE     # a handler kept us: nobody was listening meanwhile
+        # A handler kept us: nobody was listening meanwhile.
+        w.new_until = max(w.new_until, w.now + NEW_GRACE)
     if w.new_until and w.now >= w.new_until:
         w.new_until = 0
         last_calls(w, QUEUE_NEW)

@@ -38,15 +38,23 @@ cdef class MemoryConnection:
 
     def feed(self, bytes data not None):
         """Give the server these bytes; return what it sent in answer."""
+        global _running
+        cdef object before = _running
         cdef size_t i, step = self.worker.read_ahead
         cdef bytes piece
-        self.worker.now = clock_ms()
-        for i in range(0, len(data), step):
-            piece = data[i:i + step]
-            if self.worker.streaming:
-                self._take_turns(lambda piece=piece: self._receive(piece))
-            else:
-                self._receive(piece)
+        clock_look(self.worker)
+        _running = self.worker.me
+        try:
+            if self.worker.next_deadline and self.worker.now >= self.worker.next_deadline:
+                self._take_turns(lambda: waiters_time_out(self.worker))
+            for i in range(0, len(data), step):
+                piece = data[i:i + step]
+                if self.worker.streaming:
+                    self._take_turns(lambda piece=piece: self._receive(piece))
+                else:
+                    self._receive(piece)
+        finally:
+            _running = before
         return self._settle()
 
     def _receive(self, bytes piece):
@@ -59,7 +67,7 @@ cdef class MemoryConnection:
 
     def eof(self):
         """The client closes its sending side; return what the server sent after it."""
-        self.worker.now = clock_ms()
+        clock_look(self.worker)
         self._take_turns(self._eof)
         return self._settle()
 

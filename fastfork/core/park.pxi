@@ -16,8 +16,9 @@
 # on anybody's stack.
 
 cdef int park(Worker w, Exchange ex) except -1:
-    """Wait until `unpark`.  Called on the handler's greenlet."""
+    """Wait until `unpark`.  Called on the handler's greenlet.  Raises RequestTimeout."""
     cdef object carrier
+    cdef PyObject* current = w.current      # NULL: an answer of our own, from within the loop
     if not w.running:                   # in memory: back to whoever feeds (memory.pxi)
         carrier = w.main
     elif w.spares:
@@ -25,21 +26,32 @@ cdef int park(Worker w, Exchange ex) except -1:
     else:
         carrier = w.starter
     ex.waiter = greenlet_current()
+    ex.woken = ex.overdue = False
     w.parked += 1
     w.switches_total += 1
+    if ex.deadline and (w.next_deadline == 0 or ex.deadline < w.next_deadline):
+        w.next_deadline = ex.deadline
+    clock_look(w)
+    w.current = NULL
+    slot_pause(w)
     try:
         greenlet_switch(carrier)
     finally:
         w.parked -= 1
         ex.waiter = None
+        w.current = current
+        if current is not NULL:
+            slot_resume(w, <Exchange>current)
+    if ex.overdue:
+        raise ex.timeout
     return 0
 
 
 cdef inline int unpark(Worker w, Exchange ex) except -1:
     """The wait of this exchange's handler is over; the loop will switch to it."""
-    if ex.waiter is not None:
+    if ex.waiter is not None and not ex.woken:
+        ex.woken = True
         w.runnable.append(ex.waiter)
-        ex.waiter = None
     return 0
 
 

@@ -31,6 +31,7 @@ cdef enum:
     FIELD_DATE = 10             # of responses
     FIELD_SERVER = 11
     FIELD_FORWARDED = 12
+    FIELD_REQUEST_ID = 13
 
 cdef enum:                      # Head.forwarded: fields that a proxy sets ...
     FORWARDED_BELIEVED = 1      # ... came from a trusted peer
@@ -77,6 +78,7 @@ FIELD_KINDS = {
     # The name that a CGI-like environ would make of `Proxy` is a setting of HTTP clients
     # (httpoxy, CVE-2016-5385).
     "HTTP_PROXY": FIELD_DROP,
+    "HTTP_X_REQUEST_ID": FIELD_REQUEST_ID,
 }
 
 
@@ -88,8 +90,9 @@ cdef FieldName field_name(bytes spelling, str header_map):
     if key == "FORWARDED" or key.startswith("X_FORWARDED_"):
         f.kind = FIELD_FORWARDED
     # `X_A` and `X-A` would become the same environ key: whoever checks the one can be fooled
-    # with the other.  What the server itself reads has one spelling, whatever the setting.
-    if b"_" in spelling and (header_map != "dangerous" or f.kind != FIELD_PLAIN):
+    # with the other.  What the server itself heeds has one spelling, whatever the setting.
+    if b"_" in spelling and (
+            header_map != "dangerous" or f.kind not in (FIELD_PLAIN, FIELD_REQUEST_ID)):
         f.kind = FIELD_REFUSE if header_map == "refuse" else FIELD_DROP
     return f
 
@@ -202,9 +205,12 @@ cdef class Head:
             f.transient and PyDict_Contains(self.environ, f.key))
         f.serial = self.serial
         if f.kind != FIELD_PLAIN:
-            text = self.special(f, text, repeated)
-            if text is None:
-                return 0
+            if f.kind == FIELD_REQUEST_ID and not repeated:
+                self.request_id = text
+            else:
+                text = self.special(f, text, repeated)
+                if text is None:
+                    return 0
         elif repeated:
             # RFC 9110, 5.3: the combined value of a repeated field.
             text = <str>PyDict_GetItem(self.environ, f.key) + ", " + text
@@ -263,6 +269,9 @@ cdef class Head:
                 self.expect = self.minor == 1       # RFC 9110, 10.1.1: ignored in HTTP/1.0
             elif expected:
                 self.refuse(417, "an expectation other than 100-continue")
+        elif kind == FIELD_REQUEST_ID:
+            text = <str>self.environ[f.key] + ", " + text
+            self.request_id = text
         return text
 
     cdef bint believes(self, str key):
@@ -514,7 +523,7 @@ cdef int head_read(Worker w, conn_t* c, Head h, const char* p, size_t length) ex
     h.fields = h.completed = 0
     h.host = h.close = h.keep_alive = h.expect = h.coded = h.chunked = False
     h.length = -1
-    h.authority = None
+    h.authority = h.request_id = None
     h.trusted = conn_trusted(w, c)
     h.forwarded = 0
     h.environ = PyDict_Copy(<dict>c.listener.template)

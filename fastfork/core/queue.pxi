@@ -2,6 +2,11 @@
 # order of expiry: a connection whose wait begins anew moves to the end, and only the first of
 # each queue is ever looked at.
 
+cdef inline void clock_look(Worker w) noexcept:
+    w.now_us = clock_us()
+    w.now = <int64_t>(<uint64_t>w.now_us // 1000)
+
+
 cdef inline void queue_leave(Worker w, conn_t* c) noexcept:
     cdef queue_t* q = &w.queues[c.queue]
     if c.prev is not NULL:

@@ -19,7 +19,7 @@ REASONS = {
     414: b"URI Too Long", 417: b"Expectation Failed", 421: b"Misdirected Request",
     431: b"Request Header Fields Too Large",
     500: b"Internal Server Error", 501: b"Not Implemented",
-    503: b"Service Unavailable",
+    503: b"Service Unavailable", 504: b"Gateway Timeout",
     505: b"HTTP Version Not Supported",
 }
 
@@ -136,6 +136,10 @@ cdef Exchange exchange_new(Worker w, conn_t* c):
     cdef Exchange ex = exchange_take(w, c)
     ex.environ = h.environ
     h.environ = None
+    ex.method = h.method
+    ex.target = h.target
+    if h.request_id is not None:
+        ex.request_id = h.request_id
     ex.minor = h.minor
     ex.is_head = h.method is "HEAD"
     PyDict_SetItem(ex.environ, "wsgi.early_hints", ex.early_hints_)
@@ -144,7 +148,7 @@ cdef Exchange exchange_new(Worker w, conn_t* c):
     c.requests += 1
     ex.keep_alive = ex.client_keeps and c.requests < w.keep_alive_requests
     if w.log_fd >= 0:
-        log_remember(ex, h.method, h.forwarded != 0)
+        log_remember(ex, h.forwarded != 0)
     return ex
 
 
@@ -153,6 +157,7 @@ cdef Exchange exchange_refused(Worker w, conn_t* c, const char* p, size_t n):
     cdef Exchange ex = exchange_take(w, c)
     cdef size_t length = 0
     ex.environ = None
+    ex.deadline = 0
     ex.minor = 1
     ex.keep_alive = False
     ex.client_keeps = True
@@ -201,7 +206,7 @@ cdef int exchange_release(Worker w, Exchange ex) except -1:
         file = ex.body.file
         w.spooled -= ex.body.spooled
     ex.environ = ex.body = ex.input_file = None
-    ex.method = ex.target = ex.referer = ex.agent = ex.remote = None
+    ex.method = ex.target = ex.request_id = ex.referer = ex.agent = ex.remote = None
     if file is not None:
         close_quietly(w, file)
     if ex.outbox is not None:

@@ -68,7 +68,8 @@ cdef int stream_wait(Body b) except -1:
     c = ex.conn
     if w.stranger:
         raise ValueError("wsgi.input was read in a process that the application forked")
-    w.now = b.since = clock_ms()
+    clock_look(w)
+    b.since = w.now
     if ex.expects:
         ex.expects = False
         if not ex.head_sent:            # RFC 9110, 15.2: not within a response that has begun
@@ -111,7 +112,7 @@ cdef int stream_wait_alone(Worker w, Exchange ex) except -1:
         n = poll(&ready, 1, <int>min(patience, <int64_t>1 << 30))
     if b.exchange is None:              # the handler has not waited for this thread
         raise ValueError("wsgi.input was read after the request was over")
-    w.now = clock_ms()
+    clock_look(w)
     if n == 0:
         return stream_broken(w, ex, 408, STALLED)
     stream_receive(w, ex, PyBytes_AS_STRING(buffer))

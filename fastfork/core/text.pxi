@@ -52,6 +52,13 @@ cdef const char* latin1(object text, Py_ssize_t* n, str what) except NULL:
     return <const char*>PyUnicode_1BYTE_DATA(text)
 
 
+cdef str printable(str text):
+    """In ASCII and on one line, the rest as \\xNN."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join([ch if " " <= ch <= "~" else f"\\x{ord(ch):02x}" for ch in text])
+
+
 cdef int64_t digits(const char* p, Py_ssize_t n) noexcept:
     """RFC 9110, 8.6: digits and nothing else.  -1: not so; TOO_LARGE: beyond 64 bits."""
     cdef int64_t value = 0

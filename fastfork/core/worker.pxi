@@ -3,6 +3,7 @@
 
 cdef enum:
     STREAM_HANDLERS = 100       # greenlets = auto, where handlers wait for their bodies
+    SIGN_OF_LIFE = 1000         # ms: the loop need not give one more often
 
 
 cdef class Worker:
@@ -16,7 +17,7 @@ cdef class Worker:
             raise MemoryError()
 
     def __init__(self, app, listeners, settings, *, log, int access_log_fd=-1,
-                 bint multiprocess=False):
+                 bint multiprocess=False, slot=None):
         cdef int i
         cdef stat_t st
         if not callable(app):
@@ -66,7 +67,13 @@ cdef class Worker:
         if access_log_fd >= 0 and fstat(access_log_fd, &st) == 0:
             self.log_is_pipe = S_ISFIFO(st.st_mode)
         self.log_combined = settings.access_log_format == "combined"
-        self.now = clock_ms()
+        self.request_timeout = timeout_ms(settings.request_timeout)
+        self.longest_wait = NO_END
+        if settings.liveness_timeout:
+            self.longest_wait = max(SIGN_OF_LIFE, timeout_ms(settings.liveness_timeout) // 4)
+        self.me = weakref.ref(self)
+        clock_look(self)
+        slot_attach(self, slot)
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll < 0:
             raise OSError(errno, os.strerror(errno))
@@ -115,6 +122,7 @@ cdef class Worker:
         PyMem_Free(self.events)
         PyMem_Free(self.buffer)
         buffer_free(self.log_data)
+        PyBuffer_Release(&self.slot_view)
         if self.epoll >= 0:
             close(self.epoll)
 
@@ -127,8 +135,9 @@ cdef class Worker:
         self.done = False
         self.main = greenlet_current()
         self.starter = greenlet_new(lambda: _start_carriers(self), self.main)
-        self.now = clock_ms()
-        _running = weakref.ref(self)
+        clock_look(self)
+        slot_busy(self)
+        _running = self.me
         signals = _SignalWake(self)
         self.running = True
         self.thread = PyThread_get_thread_ident()
@@ -165,22 +174,82 @@ cdef class Worker:
 
     cdef int log(self, int level, str text, object error) except -1:
         """To the error log.  Whatever goes wrong there must not become part of the work here."""
+        self.telling += 1
         try:
             self.log_(level, text, error)
         except BaseException:   # no memory, too deep a stack: there is nobody left to tell
             pass
+        finally:
+            self.telling -= 1
         return 0
 
     def drain(self, double timeout):
         """Stop accepting, close resting connections, answer what is in flight with
         `Connection: close`; `run` returns when nothing is left or after `timeout` seconds."""
+        cdef int64_t until = clock_ms() + timeout_ms(timeout)
         if not self.draining:
-            self.drain_until = max(<int64_t>1, clock_ms() + <int64_t>(max(timeout, 0.0) * 1000))
-            self.draining = True
+            self.drain_until = until
+        else:
+            self.drain_until = min(self.drain_until, until)
+            if self.rest_until:         # no more lingering
+                self.rest_until = 1
+            if self.new_until:
+                self.new_until = min(self.new_until, clock_ms() + NEW_GRACE)
+        self.retiring = False
+        self._drains()
+
+    def retire(self, double timeout, double linger):
+        """As `drain`, while siblings go on."""
+        cdef int64_t now = clock_ms()
+        if not self.draining:
+            self.drain_until = now + timeout_ms(timeout)
+            # There must be time for the last call.
+            self.rest_until = max(<int64_t>1, min(now + timeout_ms(linger),
+                                                  self.drain_until - NEW_GRACE))
+            self.retiring = True
+            self._drains()
+
+    cdef _drains(self):
+        self.draining = True
+        self.slot.state = SLOT_DRAINING
 
     def stop(self):
         """`run` returns before the next request is served; connections are closed."""
         self.stopping = True
+        self.slot.state = SLOT_DRAINING
+
+    def time_out(self):
+        """Raise RequestTimeout if the deadline of the handler that runs is past."""
+        cdef Exchange ex
+        if self.current is NULL or self.stranger or self.telling:
+            return                      # what is logged by the core would swallow it: the next time
+        if self.running and PyThread_get_thread_ident() != self.thread:
+            return
+        ex = <Exchange>self.current
+        if ex.deadline == 0 or clock_ms() < ex.deadline:
+            return
+        if ex.timed_out:
+            if ex.timeout is not None:  # it was caught, and the handler goes on
+                timeout_tell(self, ex)
+            return
+        raise request_beyond(self, ex)
+
+    def in_hand(self):
+        """The requests that handlers have."""
+        cdef list found = []
+        cdef int kind
+        cdef conn_t* c
+        cdef Exchange ex
+        clock = clock_us()
+        if self.current is not NULL:
+            found.append(in_hand_told(self, <Exchange>self.current, clock))
+        for kind in range(QUEUES):
+            c = self.queues[kind].first
+            while c is not NULL:
+                if c.state == CONN_HANDLER and (<Exchange>c.exchange).waiter is not None:
+                    found.append(in_hand_told(self, <Exchange>c.exchange, clock))
+                c = c.next
+        return found
 
     def watch(self, int fd, callback):
         """Call `callback()` from the loop whenever `fd` is readable or at end of file."""
@@ -230,6 +299,11 @@ cdef class Worker:
             "in_flight": self.handlers,
             "spooled": self.spooled,
         }
+
+
+cdef tuple in_hand_told(Worker w, Exchange ex, int64_t now):
+    return (printable(ex.method), printable(ex.target[:SLOT_PATH]), (now - ex.begun) / 1e6,
+            request_name(w, ex), ex.waiter)
 
 
 def _start_carriers(Worker w):
@@ -317,6 +391,8 @@ def _forked_away():
     if w is None:
         return
     w.stranger = True
+    w.slot = &w.own_slot                # the other one is the worker's
+    w.slot_method = None
     close(w.epoll)
     w.epoll = -1
     for kind in range(QUEUES):

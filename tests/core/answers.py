@@ -20,6 +20,8 @@ DEFAULTS = {
     "body_timeout": 30.0,
     "write_timeout": 60.0,
     "linger_timeout": 2.0,
+    "request_timeout": 0.0,
+    "liveness_timeout": 30.0,
     "max_request_line": 16 * KIB,
     "max_head": 64 * KIB,
     "max_fields": 128,
@@ -79,14 +81,14 @@ class Recorder:
 class Wire:
     """A worker without sockets, what it logged, and one connection to it."""
 
-    def __init__(self, app, *, access_log_fd=-1, multiprocess=False, **settings):
+    def __init__(self, app, *, access_log_fd=-1, multiprocess=False, slot=None, **settings):
         unknown = settings.keys() - DEFAULTS.keys()
         assert not unknown, unknown
         log = self.log = []
         self.worker = _core.Worker(
             app, [], SimpleNamespace(**{**DEFAULTS, **settings}),
             log=lambda level, message, exception=None: log.append((level, message, exception)),
-            access_log_fd=access_log_fd, multiprocess=multiprocess)
+            access_log_fd=access_log_fd, multiprocess=multiprocess, slot=slot)
         self.connections = []
         self.connect()
 

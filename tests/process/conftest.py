@@ -1,10 +1,12 @@
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from harness import wait_for
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
 
 
 @pytest.fixture
@@ -51,8 +53,31 @@ class Gate:
 
 
 @pytest.fixture
-def gate(tmp_path):
-    gate = Gate(tmp_path / "gate")
-    yield gate
-    if gate.fd is not None:
-        gate.open()
+def gates(tmp_path):
+    """`gates()` makes another gate."""
+    made = []
+
+    def make():
+        made.append(Gate(tmp_path / f"gate-{len(made)}"))
+        return made[-1]
+
+    yield make
+    for gate in made:
+        if gate.fd is not None:
+            gate.open()
+
+
+@pytest.fixture
+def gate(gates):
+    return gates()
+
+
+@pytest.fixture
+def web(start, application):
+    """`web(text, *flags)` serves web:app of this text, which may import small_apps."""
+
+    def run(text, *flags, env=None, **kwargs):
+        env = {"PYTHONPATH": str(HERE), **(env or {})}
+        return start("web:app", *flags, cwd=application(text), env=env, **kwargs)
+
+    return run

@@ -3,7 +3,9 @@ query string and use it to say that they have started."""
 
 import json
 import os
+import socket
 import sys
+import threading
 import time
 
 
@@ -55,6 +57,24 @@ def busy_in_c(environ, start_response):
 def asleep(environ, start_response):
     _started(environ)
     time.sleep(3600)
+
+
+def receiving(environ, start_response):
+    """Waits for bytes that never come."""
+    here, there = socket.socketpair()
+    _started(environ)
+    try:
+        here.recv(1)
+    finally:
+        there.close()
+
+
+def locked(environ, start_response):
+    """Waits for a lock that nobody opens."""
+    lock = threading.Lock()
+    lock.acquire()
+    _started(environ)
+    lock.acquire()
 
 
 def leave(environ, start_response):

@@ -70,14 +70,18 @@ def test_exit_during_the_import_is_a_failed_boot(refused, application, code):
     [
         ("os._exit(0)", "ended with exit status 0"),
         ("os._exit(9)", "ended with exit status 9"),
-        ("os.kill(os.getpid(), 9)", "was killed by SIGKILL"),
+        ("os.kill(os.getpid(), 9)", "was killed by SIGKILL from outside"),
         ("os.abort()", "was killed by SIGABRT"),
     ],
 )
-def test_any_end_during_the_import_is_a_failed_boot(refused, application, statement, end):
-    text = refused("web:app", cwd=application(f"import os\n{statement}\n"), workers=3)
+@pytest.mark.parametrize(("preload", "who"), [("auto", "its mold"), ("off", "worker")])
+def test_any_end_during_the_import_is_a_failed_boot(
+    refused, application, statement, end, preload, who
+):
+    text = refused("web:app", "--preload", preload, workers=3,
+                   cwd=application(f"import os\n{statement}\n"))  # fmt: skip
     (sentence,) = sentences(text)
-    assert sentence.startswith("Cannot serve web:app: worker ")
+    assert sentence.startswith(f"Cannot serve web:app: {who} ")
     assert sentence.endswith(f" {end} before it was ready.")
 
 
@@ -100,7 +104,7 @@ except FileExistsError:
     raise RuntimeError("only one of us can be") from None
 def app(environ, start_response): return []
 """)
-    (sentence,) = sentences(refused("web:app", cwd=directory, workers=3))
+    (sentence,) = sentences(refused("web:app", "--preload", "off", cwd=directory, workers=3))
     assert "only one of us can be" in sentence
 
 

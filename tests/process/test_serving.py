@@ -198,9 +198,10 @@ def descriptors(pid, kind):
     return found
 
 
-def test_a_worker_has_of_its_master_only_listener_and_life_line(start):
+@pytest.mark.parametrize("preload", ["on", "off"])
+def test_a_worker_has_of_its_master_only_listener_and_life_line(start, preload):
     """The first workers as well as respawned ones; and nothing of its siblings."""
-    server = start("small_apps:pid", workers=3)
+    server = start("small_apps:pid", "--preload", preload, workers=3)
     first = server.workers()
     os.kill(first[0], 9)
     server.wait_stderr("is ready")
@@ -212,8 +213,23 @@ def test_a_worker_has_of_its_master_only_listener_and_life_line(start):
         assert theirs[pid][lifeline] is False  # the end that is read
         for other in set(theirs) - {pid}:
             assert set(theirs[pid]) & set(theirs[other]) == {lifeline}
-        assert set(descriptors(pid, "socket")) == set(descriptors(server.pid, "socket"))
-    assert len(descriptors(server.pid, "socket")) == 1
+    sockets = {pid: set(descriptors(pid, "socket")) for pid in (server.pid, *workers)}
+    (listener,) = set.intersection(*sockets.values())
+    for pid in workers:
+        assert len(sockets[pid]) == 2  # and its end of the channel to the master
+        for other in set(sockets) - {pid}:
+            assert sockets[pid] & sockets[other] == {listener}
+        (stacks,) = memory_files(pid)
+        assert stacks in memory_files(server.pid)
+
+
+def memory_files(pid):
+    """(device, inode) of what it has open that is a file in memory."""
+    fds = f"/proc/{pid}/fd"
+    return {
+        (os.stat(f"{fds}/{fd}").st_dev, os.stat(f"{fds}/{fd}").st_ino)
+        for fd in os.listdir(fds) if os.readlink(f"{fds}/{fd}").startswith("/memfd:")
+    }  # fmt: skip
 
 
 def test_command_line_as_installed(tmp_path):

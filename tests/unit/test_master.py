@@ -4,12 +4,22 @@ import signal
 import pytest
 
 from fastfork import config, log
-from fastfork.master import Master, Service, describe_end
-from fastfork.sockets import AddressError
+from fastfork.family import Family
+from fastfork.handle import describe_end
+from fastfork.master import Master
+from fastfork.notify import Notifier
+from fastfork.service import Service
+from fastfork.sockets import AddressError, Passed
 
 
-def service(*bind):
-    return Service(config.load({"app": "hello:app", "workers": "2", "bind": bind}))
+def settings(*bind, **more):
+    return config.load({
+        "app": "hello:app", "workers": "2", "bind": bind, "control": "none", **more,
+    })  # fmt: skip
+
+
+def master(*bind, **more):
+    return Master([settings(*bind, **more)], passed=Passed(), notifier=Notifier())
 
 
 def child(exit_status):
@@ -35,18 +45,10 @@ def test_describe_end(status, words):
     assert describe_end(status) == words
 
 
-def test_children_that_are_not_ours_are_left_alone():
-    master = Master([service("127.0.0.1:0")])
-    stranger = child(7)
-    master._reap()
-    assert os.waitpid(stranger, 0) == (stranger, 7 << 8)
-
-
-def test_process_1_buries_strangers_quietly(capfd):
-    master = Master([service("127.0.0.1:0")])
-    master.pid = 1
+def test_strangers_are_buried_quietly(capfd):
+    """Orphans of workers, which the master adopts."""
     strangers = [child(7), child(0)]
-    master._reap()
+    master("127.0.0.1:0")._reap()
     for stranger in strangers:
         with pytest.raises(ChildProcessError):
             os.waitpid(stranger, 0)
@@ -55,14 +57,13 @@ def test_process_1_buries_strangers_quietly(capfd):
 
 def test_workers_auto(monkeypatch):
     monkeypatch.setattr("fastfork.cpus.usable", lambda: 5)
-    assert Service(config.load({"app": "hello:app"})).roster.size == 5
+    assert Service(config.load({"app": "hello:app"}), Family()).roster.size == 5
 
 
 def test_if_one_address_cannot_be_bound_none_stays_bound(tmp_path):
     path = tmp_path / "s"
-    master = Master([service(f"unix:{path}", "192.0.2.1:0")])
     with pytest.raises(AddressError, match=r"192\.0\.2\.1:0"):
-        master.run()
+        master(f"unix:{path}", "192.0.2.1:0").run()
     assert not path.exists()
 
 
@@ -70,8 +71,8 @@ def test_a_socket_file_that_cannot_be_removed_is_a_warning(tmp_path, monkeypatch
     def refuse(path):
         raise PermissionError(13, "Permission denied")
 
-    given = service(f"unix:{tmp_path}/s")
-    given.bind()
+    given = Service(settings(f"unix:{tmp_path}/s"), Family())
+    given.bind(Passed())
     log.set_up()
     monkeypatch.setattr(os, "unlink", refuse)
     given.unbind()
@@ -79,7 +80,8 @@ def test_a_socket_file_that_cannot_be_removed_is_a_warning(tmp_path, monkeypatch
     assert given.listeners == []
 
 
-def test_a_worker_that_cannot_be_forked_is_a_failed_boot(monkeypatch, capfd):
+@pytest.mark.parametrize(("preload", "what"), [("on", "mold"), ("off", "worker")])
+def test_a_process_that_cannot_be_forked_is_a_failed_boot(monkeypatch, capfd, preload, what):
     def refuse():
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
@@ -87,7 +89,7 @@ def test_a_worker_that_cannot_be_forked_is_a_failed_boot(monkeypatch, capfd):
     before = {number: signal.getsignal(number) for number in signal.valid_signals()}
     log.set_up()
     try:
-        assert Master([service("127.0.0.1:0")]).run() == 2
+        assert master("127.0.0.1:0", preload=preload).run() == 2
     finally:
         signal.set_wakeup_fd(-1)
         for number, handler in before.items():
@@ -95,4 +97,4 @@ def test_a_worker_that_cannot_be_forked_is_a_failed_boot(monkeypatch, capfd):
                 signal.signal(number, handler)
     said = capfd.readouterr().err
     assert said.count("\n") == 1
-    assert "Cannot start a worker for hello:app: Resource temporarily unavailable." in said
+    assert f"Cannot start a {what} for hello:app: Resource temporarily unavailable." in said

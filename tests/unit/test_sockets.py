@@ -1,10 +1,18 @@
+import contextlib
+import fcntl
+import json
 import os
+import pwd
 import socket
+import stat
+import subprocess
+import sys
 
 import pytest
+from forked import in_child
 
-from fastfork import sockets
-from fastfork.sockets import AddressError, Inherited, Tcp, Unix, bind, parse
+from fastfork import identity, log, sockets
+from fastfork.sockets import AddressError, Inherited, Passed, Systemd, Tcp, Unix, bind, parse
 
 
 @pytest.fixture
@@ -35,6 +43,8 @@ def listen():
         ("unix:/run/x.sock", Unix("/run/x.sock")),
         ("unix:@name", Unix("@name")),
         ("fd://3", Inherited(3)),
+        ("systemd:web", Systemd("web")),
+        ("systemd:fastfork.socket", Systemd("fastfork.socket")),
     ],
 )
 def test_parse(text, address):
@@ -66,6 +76,7 @@ def test_a_relative_path_counts_from_here(tmp_path, monkeypatch):
         ("unix:@", "the path is missing"),
         ("fd://x", "write fd://N"),
         ("fd:3", "write fd://N"),
+        ("systemd:", "the name of the sockets is missing"),
         ("", "write host:port"),
         ("a:1\n", "is not a port number"),
     ],
@@ -200,6 +211,8 @@ def test_a_stale_unix_socket_is_replaced(listen, tmp_path):
         stale.listen()
     assert path.is_socket()
     listen(f"unix:{path}")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
 
 
 def test_another_file_is_never_removed(tmp_path):
@@ -268,3 +281,526 @@ def test_cut_backlog(tmp_path, somaxconn, limit):
     file.write_text(somaxconn)
     assert sockets.cut_backlog(2048, file) == limit
     assert sockets.cut_backlog(2048, tmp_path / "absent") is None
+
+
+# -- permissions of unix sockets ---------------------------------------------------------
+NOBODY = pwd.getpwnam("nobody")
+DAEMON = pwd.getpwnam("daemon")
+root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+@pytest.fixture
+def umask():
+    """`umask(mask)` sets it for the test."""
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+@pytest.fixture
+def listen_as(tmp_path):
+    """`listen_as(mode, owner)` binds a unix socket; its status."""
+    listeners = []
+
+    def start(mode=None, owner=None):
+        path = tmp_path / "dressed"
+        wanted = owner and identity.owner(owner)
+        listeners.append(bind(Unix(str(path)), 16, mode=mode, owner=wanted))
+        return path.stat()
+
+    yield start
+    for listener in listeners:
+        listener.remove()
+        listener.close()
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o666, 0o777, 0o000, 0o060])
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o777])
+def test_socket_mode_is_that_whatever_the_umask(listen_as, umask, mask, mode):
+    umask(mask)
+    found = listen_as(mode)
+    assert stat.S_ISSOCK(found.st_mode) and stat.S_IMODE(found.st_mode) == mode
+    assert umask(mask) == mask
+
+
+@root
+@pytest.mark.parametrize(("mask", "mode"), [(0o007, 0o770), (0o022, 0o755)])
+def test_without_a_mode_the_umask_decides(listen_as, umask, mask, mode):
+    umask(mask)
+    assert stat.S_IMODE(listen_as().st_mode) == mode
+
+
+@root
+def test_socket_owner(listen_as, umask):
+    umask(0o027)
+    found = listen_as(owner="nobody:daemon")
+    assert (found.st_uid, found.st_gid) == (NOBODY.pw_uid, DAEMON.pw_gid)
+    assert stat.S_IMODE(found.st_mode) == 0o750
+
+
+@root
+@pytest.mark.parametrize(
+    ("owner", "uid", "gid"), [("nobody", NOBODY.pw_uid, 0), (":daemon", 0, DAEMON.pw_gid)]
+)
+def test_half_an_owner_leaves_the_other_half(listen_as, owner, uid, gid):
+    found = listen_as(0o660, owner)
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (uid, gid, 0o660)
+
+
+@root
+def test_permissions_are_never_wider_than_wanted(tmp_path, umask):
+    """What the kernel did, in its order: the file begins with no permission at all, and gets its
+    own only when it has its owner."""
+    umask(0)
+    path = tmp_path / "s"
+    seen = []
+    inside = {"os.chown", "os.chmod", "os.listdir"}
+
+    def watch(event, args):
+        if event in inside and path.exists():
+            found = path.stat()
+            seen.append((event, stat.S_IMODE(found.st_mode), found.st_uid))
+
+    def run():
+        sys.addaudithook(watch)
+        bind(Unix(str(path)), 16, mode=0o666, owner=identity.owner("nobody"))
+        os.listdir(tmp_path)
+        return seen
+
+    nobody = NOBODY.pw_uid
+    assert in_child(run) == str([
+        ("os.chown", 0, 0), ("os.chmod", 0, nobody), ("os.listdir", 0o666, nobody)
+    ])  # fmt: skip
+
+
+def test_an_owner_who_cannot_be_had(tmp_path):
+    tmp_path.chmod(0o777)
+    path = tmp_path / "s"
+
+    def run():
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(NOBODY.pw_gid)
+            os.setuid(NOBODY.pw_uid)
+        with pytest.raises(AddressError) as caught:
+            bind(Unix(str(path)), 16, owner=identity.owner("daemon"))
+        return caught.value
+
+    # (pytest's directories above are root's alone: the child works from inside)
+    before = os.open(".", os.O_PATH)
+    os.chdir(tmp_path)
+    try:
+        path = path.relative_to(tmp_path)
+        assert in_child(run) == "Cannot listen on unix:s: no permission to give it to daemon."
+        assert not path.exists()
+    finally:
+        os.fchdir(before)
+        os.close(before)
+
+
+def test_what_is_put_in_the_socket_s_place_is_left_alone(listen, tmp_path):
+    other = tmp_path / "other"
+    listen(f"unix:{other}")
+    mode = stat.S_IMODE(other.stat().st_mode)
+    link = tmp_path / "s"
+    link.symlink_to(other)
+    file = tmp_path / "file"
+    file.touch(0o600)
+    for wrong in (link, file):
+        with pytest.raises(OSError, match="something else"):
+            sockets._dress(str(wrong), 0o666, None)
+    assert stat.S_IMODE(other.stat().st_mode) == mode != 0o666
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+# -- systemd -----------------------------------------------------------------------------
+@pytest.fixture
+def messages(capfd):
+    """What the log has said so far."""
+    log.set_up("debug")
+    return lambda: capfd.readouterr().err
+
+
+def tcp():
+    sock = socket.create_server(("127.0.0.1", 0))
+    os.set_inheritable(sock.fileno(), True)
+    return sock
+
+
+def placed(*socks):
+    """In a child: these on descriptors 3, 4, ..., as systemd passes them."""
+    copies = [fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD, 100) for sock in socks]
+    for number, copy in enumerate(copies, 3):
+        os.dup2(copy, number)
+        os.close(copy)
+
+
+def environ_of(count, names=None, pid=None):
+    environ = {"LISTEN_PID": str(pid or os.getpid()), "LISTEN_FDS": str(count), "OTHER": "1"}
+    if names is not None:
+        environ["LISTEN_FDNAMES"] = names
+    return environ
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ("web:admin", [("web", 3), ("admin", 4)]),
+        ("web:web", [("web", 3), ("web", 4)]),
+        (None, [("unknown", 3), ("unknown", 4)]),
+        (":web", [("unknown", 3), ("web", 4)]),
+    ],
+)
+def test_activated(names, found):
+    def run():
+        placed(first, second)
+        environ = environ_of(2, names)
+        assert sockets.activated(environ) == found
+        assert environ == {"OTHER": "1"}
+        assert not os.get_inheritable(3) and not os.get_inheritable(4)
+        assert sockets.activated(environ) == []
+
+    with tcp() as first, tcp() as second:
+        in_child(run)
+
+
+def test_the_environment_itself_is_tidied():
+    def run():
+        placed(sock)
+        os.environ.update(environ_of(1, "web"))
+        assert Passed.from_environ().from_systemd() == [Systemd("web")]
+        return [name for name in os.environ if name.startswith("LISTEN_")]
+
+    with tcp() as sock:
+        assert in_child(run) == "[]"
+
+
+def test_sockets_for_somebody_else_are_ignored(messages):
+    environ = environ_of(2, "web:admin", pid=1)
+    assert sockets.activated(environ) == []
+    assert environ == {"OTHER": "1"}
+    said = messages()
+    assert "[DEBUG] LISTEN_FDS is ignored: it is for process 1 (LISTEN_PID), this is " in said
+
+
+def test_no_sockets():
+    assert sockets.activated({}) == []
+    assert sockets.activated(environ_of(0, "")) == []
+    assert sockets.adopt({}) == {}
+    assert Passed.from_environ({}).from_systemd() == []
+
+
+@pytest.mark.parametrize(
+    ("count", "names", "sentence"),
+    [
+        ("x", None, "LISTEN_FDS=x is not usable: it must be a number."),
+        ("-1", None, "LISTEN_FDS=-1 is not usable: it must be a number."),
+        ("2", "a", "LISTEN_FDNAMES=a is not usable: LISTEN_FDS says that there are 2."),
+        ("99999", None, "LISTEN_FDS=99999 is not usable: descriptor "),
+    ],
+)
+def test_activation_that_makes_no_sense(count, names, sentence):
+    def run():
+        with pytest.raises(AddressError) as caught:
+            sockets.activated(environ_of(count, names))
+        return caught.value
+
+    assert in_child(run).startswith(sentence)
+
+
+def open_all(*bind, passed, backlog=16):
+    return sockets.open_all(bind, backlog=backlog, mode=None, owner=None, passed=passed)
+
+
+@pytest.fixture
+def have():
+    """`have(...)` is `open_all`, closed with the test."""
+    opened = []
+
+    def start(*bind, passed=None, **options):
+        listeners = open_all(*bind, passed=passed or Passed(), **options)
+        opened.extend(listeners)
+        return listeners
+
+    yield start
+    for listener in opened:
+        listener.close()
+
+
+def numbers(listeners):
+    return [(str(listener.address), listener.socket.fileno()) for listener in listeners]
+
+
+def descriptors():
+    """The open descriptors of this process, and what they are."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # that of the listing itself
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return found
+
+
+def test_without_a_bind_the_passed_sockets_are_used(have):
+    web, admin = tcp().detach(), tcp().detach()
+    passed = Passed([("web", web), ("admin", admin)])
+    listeners = have(passed=passed)
+    assert numbers(listeners) == [("systemd:web", web), ("systemd:admin", admin)]
+    assert not os.get_blocking(web) and not os.get_inheritable(web)
+    assert listeners[0].url.startswith("http://127.0.0.1:")
+    assert passed.from_systemd() == []
+
+
+def test_without_anything_it_is_the_default():
+    def run():
+        assert sockets.DEFAULT_BIND == "127.0.0.1:8000"
+        sockets.DEFAULT_BIND = "127.0.0.1:0"  # 8000 may be taken here
+        return [str(listener.address) for listener in open_all(passed=Passed())]
+
+    assert in_child(run) == "['127.0.0.1:0']"
+
+
+def test_all_sockets_of_a_name(have):
+    fds = [tcp().detach() for _ in range(3)]
+    passed = Passed(zip(["web", "admin", "web"], fds, strict=True))
+    listeners = have("127.0.0.1:0", "systemd:web", passed=passed)
+    assert numbers(listeners)[1:] == [("systemd:web", fds[0]), ("systemd:web", fds[2])]
+    assert numbers(have("systemd:admin", passed=passed)) == [("systemd:admin", fds[1])]
+
+
+def test_an_unknown_name():
+    passed = Passed([("web", tcp().detach())])
+    start = "Cannot listen on systemd:wbe: systemd passed no socket of that name"
+    with pytest.raises(AddressError) as caught:
+        open_all("systemd:wbe", passed=passed)
+    assert str(caught.value) == f"{start}, only systemd:web."
+    passed.close_unused()
+    with pytest.raises(AddressError) as caught:
+        open_all("systemd:wbe", passed=Passed())
+    assert str(caught.value) == f"{start}."
+    assert sentence_of("systemd:wbe") == f"{start}."
+
+
+def test_sockets_that_nobody_uses_are_closed_with_a_warning(have, messages):
+    web, admin, third = (tcp().detach() for _ in range(3))
+    passed = Passed([("web", web), ("admin", admin), ("third", third)])
+    assert numbers(have("systemd:web", f"fd://{third}", passed=passed)) == [
+        ("systemd:web", web), (f"fd://{third}", third)]  # fmt: skip
+    passed.close_unused()
+    warnings = [line for line in messages().splitlines() if "[WARNING]" in line]
+    assert len(warnings) == 1
+    assert f"systemd:admin was passed (descriptor {admin}) but nothing is bound" in warnings[0]
+    open_now = descriptors()
+    assert admin not in open_now and web in open_now and third in open_now
+    passed.close_unused()
+    assert messages() == ""
+
+
+def test_a_passed_socket_that_is_no_listener():
+    with socket.socket(type=socket.SOCK_DGRAM) as sock, pytest.raises(AddressError) as caught:
+        open_all(passed=Passed([("web", sock.fileno())]))
+    assert str(caught.value).startswith("Cannot listen on systemd:web: descriptor ")
+
+
+def test_started_by_systemd_in_earnest():
+    """A new program finds the socket, and clients who came before it."""
+    program = (
+        "import os\n"
+        "from fastfork import sockets\n"
+        "passed = sockets.Passed.from_environ()\n"
+        "[one] = sockets.open_all((), backlog=9, mode=None, owner=None, passed=passed)\n"
+        "accepted, _ = one.socket.accept()\n"
+        "accepted.send(f'{one.address} {one.url}'.encode())\n"
+    )
+    with tcp() as sock, socket.create_connection(sock.getsockname()) as client:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                placed(sock)
+                environ = {**os.environ, **environ_of(1, "web")}
+                os.execve(sys.executable, [sys.executable, "-c", program], environ)
+            finally:
+                os._exit(1)
+        assert os.waitpid(pid, 0) == (pid, 0)
+        port = sock.getsockname()[1]
+        assert client.recv(100) == f"systemd:web http://127.0.0.1:{port}".encode()
+
+
+# -- errors leave nothing ----------------------------------------------------------------
+def test_nothing_is_left_open_when_one_fails(have, tmp_path):
+    [taken] = have("127.0.0.1:0")
+    port = taken.socket.getsockname()[1]
+    web = tcp().detach()
+    before = descriptors()
+    for bad in [f"127.0.0.1:{port}", "systemd:absent", "fd://99999"]:
+        with pytest.raises(AddressError):
+            open_all("127.0.0.1:0", f"unix:{tmp_path}/s", bad, passed=Passed())
+        assert descriptors() == before
+        assert not (tmp_path / "s").exists()
+    with pytest.raises(AddressError):
+        open_all("systemd:web", f"127.0.0.1:{port}", passed=Passed([("web", web)]))
+    del before[web]
+    assert descriptors() == before
+
+
+def test_a_malformed_address_is_found_before_anything_is_bound(tmp_path):
+    with pytest.raises(AddressError):
+        open_all(f"unix:{tmp_path}/s", "nonsense", passed=Passed())
+    assert not (tmp_path / "s").exists()
+
+
+# -- a new master ------------------------------------------------------------------------
+def handed(listeners):
+    """A `Passed` as a new master has it, with descriptors of its own."""
+    environ = sockets.hand_over(listeners)
+    found = sockets.adopt(environ)
+    assert environ == {}
+    return Passed((), {text: [os.dup(fd) for fd in fds] for text, fds in found.items()})
+
+
+def same(one, other):
+    """Whether two listeners are one socket."""
+    return os.path.samestat(os.fstat(one.socket.fileno()), os.fstat(other.socket.fileno()))
+
+
+def test_a_new_master_takes_the_very_sockets(have, tmp_path):
+    name = f"unix:@fastfork-test-{os.getpid()}"
+    binds = [f"unix:{tmp_path}/s", "127.0.0.1:0", name, "127.0.0.1:0", "[::1]:0"]
+    old = have(*binds)
+    passed = handed(old)
+    new = have(*reversed(binds), passed=passed)
+    assert [listener.address for listener in new] == [parse(text) for text in reversed(binds)]
+    # the two ports 0 in their order
+    for mine, theirs in zip(new, [old[4], old[1], old[2], old[3], old[0]], strict=True):
+        assert same(mine, theirs) and mine.url == theirs.url
+        assert not os.get_inheritable(mine.socket.fileno())
+
+
+def test_a_new_master_may_have_another_backlog(have, tmp_path):
+    bind = f"unix:{tmp_path}/s"
+    have(bind, passed=handed(have(bind)), backlog=0)
+    with socket.socket(socket.AF_UNIX) as waiting, socket.socket(socket.AF_UNIX) as one_more:
+        waiting.connect(f"{tmp_path}/s")
+        one_more.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            one_more.connect(f"{tmp_path}/s")
+
+
+@root
+def test_mode_and_owner_reach_the_socket(tmp_path):
+    """And what was passed keeps its own."""
+    [old] = sockets.open_all([f"unix:{tmp_path}/s"], backlog=16, mode=0o640, passed=Passed(),
+                             owner=identity.owner(":daemon"))  # fmt: skip
+    [new] = sockets.open_all([f"unix:{tmp_path}/s"], backlog=16, mode=0o666, passed=handed([old]),
+                             owner=None)  # fmt: skip
+    found = (tmp_path / "s").stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_gid) == (0o640, DAEMON.pw_gid)
+    old.close()
+    new.close()
+
+
+def test_a_port_that_is_written_otherwise_is_the_same(have):
+    [old] = have("127.0.0.1:0")
+    port = old.socket.getsockname()[1]
+    old.address = parse(str(port))
+    [new] = have(f"127.0.0.1:{port}", passed=handed([old]))
+    assert same(old, new)
+
+
+def test_sockets_of_systemd_and_of_numbers_are_handed_over_too(have):
+    web, second, number = (tcp().detach() for _ in range(3))
+    old = have(passed=Passed([("web", web), ("web", second)])) + have(f"fd://{number}")
+    environ = sockets.hand_over(old)
+    assert json.loads(environ["FASTFORK_LISTENERS"]) == {
+        "systemd:web": [web, second], f"fd://{number}": [number]}  # fmt: skip
+    passed = handed(old)
+    assert passed.from_systemd() == [Systemd("web")]
+    new = have(passed=passed)  # no --bind: those of systemd
+    assert [same(*pair) for pair in zip(old[:2], new, strict=True)] == [True, True]
+
+
+def test_sockets_that_the_new_master_does_not_want_are_closed(have, tmp_path, messages):
+    old = have("127.0.0.1:0", f"unix:{tmp_path}/s", "127.0.0.1:0")
+    before = descriptors()
+    passed = handed(old)
+    new = have("127.0.0.1:0", passed=passed)
+    passed.close_unused()
+    said = messages()
+    assert f"[INFO] unix:{tmp_path}/s of the old master is not wanted any more." in said
+    assert "[INFO] 127.0.0.1:0 of the old master is not wanted any more." in said
+    assert "[WARNING]" not in said
+    assert set(descriptors()) == {*before, new[0].socket.fileno()}
+
+
+def test_the_file_is_removed_by_who_owns_it(have, tmp_path):
+    path = tmp_path / "s"
+    [old] = have(f"unix:{path}")
+    [new] = have(f"unix:{path}", passed=handed([old]))
+    old.remove()
+    assert path.exists()
+    old.close()
+    new.remove()  # it does not serve yet
+    assert path.exists()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    sockets.claim([new])
+    new.remove()
+    assert not path.exists()
+
+
+def test_a_new_master_that_fails_leaves_the_file(have, tmp_path):
+    path = tmp_path / "s"
+    [old] = have(f"unix:{path}")
+    with pytest.raises(AddressError):
+        open_all(f"unix:{path}", "systemd:absent", passed=handed([old]))
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    sockets.claim([old])
+    old.remove()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "3", '{"127.0.0.1:0": 3}', '{"127.0.0.1:0": ["x"]}', '{"a": null}', "{"]
+)
+def test_a_variable_that_no_master_wrote(text):
+    with pytest.raises(AddressError, match="no master of fastfork wrote that"):
+        sockets.adopt({"FASTFORK_LISTENERS": text})
+
+
+@pytest.mark.parametrize("fd", [99999, -1, 1 << 40])
+def test_a_variable_about_descriptors_that_are_not_open(fd):
+    with pytest.raises(AddressError, match="not all of them are open"):
+        sockets.adopt({"FASTFORK_LISTENERS": json.dumps({"127.0.0.1:0": [fd]})})
+
+
+def test_handed_over_to_a_new_program(have, tmp_path):
+    path = tmp_path / "s"
+    old = have("127.0.0.1:0", f"unix:{path}")
+    program = (
+        "import os\n"
+        "from fastfork import sockets\n"
+        "passed = sockets.Passed.from_environ()\n"
+        f"bind = ('127.0.0.1:0', 'unix:{path}')\n"
+        "new = sockets.open_all(bind, backlog=9, mode=None, owner=None, passed=passed)\n"
+        "print(*[one.url for one in new], 'FASTFORK_LISTENERS' in os.environ)\n"
+        "for one in new: one.remove()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **sockets.hand_over(old)},
+        pass_fds=[listener.socket.fileno() for listener in old],
+        stdout=subprocess.PIPE, text=True, check=True, timeout=60)  # fmt: skip
+    assert done.stdout == f"{old[0].url} {old[1].url} False\n"
+    assert path.exists()
+
+
+def test_a_listener_removes_its_file_unless_told_otherwise(tmp_path):
+    path = tmp_path / "s"
+    listener = bind(Unix(str(path)), 16)
+    assert listener.owns_file
+    sockets.hand_over([listener])
+    listener.remove()
+    assert path.exists() and not listener.owns_file
+    sockets.claim([listener])
+    listener.remove()
+    assert not path.exists()
+    listener.close()

@@ -1,0 +1,119 @@
+"""The master's view of one of its processes: a worker or a mold.
+
+What a worker is to itself is in worker.py.  A handle sends it signals and orders, reads what it
+reports, and is closed when the process is buried.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+from fastfork import stacks
+from fastfork.channel import Channel, Message
+from fastfork.roster import Member
+from fastfork.scoreboard import Scoreboard
+
+TIME_OUT_AGAIN = 1.0  # seconds between two signals to a handler that is beyond its deadline
+
+
+class Handle:
+    """A process that has been asked for.  `pid` is 0 until it is known."""
+
+    def __init__(self, channel: Channel, now: float) -> None:
+        self.channel = channel
+        self.pid = 0
+        self.born = now
+        self.stacks = stacks.make_file()
+        self.condemned = ""  # why it is killed, once that is decided
+        self.kill_at: float | None = None  # it is writing its stacks until then
+        self.killed = False  # by us
+        self.ended = False  # the channel is: nothing can come any more
+        self.buried = False  # it was waited for
+
+    def send(self, number: int) -> None:
+        """A signal.  Only to a child that was not yet waited for: the pid is no stranger's."""
+        if self.pid and not self.buried:
+            os.kill(self.pid, number)
+
+    def receive(self) -> list[Message]:
+        """What it has reported since; sets `ended`."""
+        if self.ended:
+            return []
+        messages, self.ended = self.channel.pending()
+        return messages
+
+    def condemn(self, why: str, now: float) -> None:
+        """Kill it, after it has had a moment to write where it stands."""
+        if not self.condemned and self.pid:
+            self.condemned = why
+            self.kill_at = now + stacks.PATIENCE
+            self.send(stacks.ASK)
+
+    def told_stacks(self) -> str:
+        """Where it stands, as far as it could write that."""
+        return stacks.read(self.stacks)
+
+    def kill(self) -> None:
+        self.kill_at = None
+        self.killed = True
+        self.send(signal.SIGKILL)
+
+    def let_go(self) -> None:
+        """Of its descriptors: in another process, or in the end."""
+        self.channel.close()
+        os.close(self.stacks)
+
+    def close(self) -> None:
+        """The process is buried."""
+        self.let_go()
+
+
+class WorkerHandle(Handle):
+    def __init__(
+        self, channel: Channel, member: Member, scoreboard: Scoreboard, now: float
+    ) -> None:
+        super().__init__(channel, now)
+        self.slot = scoreboard.take()
+        self.member = member
+        self.boot: float | None = None  # seconds that it took to be ready
+        self.told_to_go = False
+        self.timed_out_at = 0.0
+        self.most_requests = 0  # 0: no limit
+        self._scoreboard = scoreboard
+
+    def facts(self) -> dict[str, Any]:
+        """What it does, as it has written in the scoreboard."""
+        return self._scoreboard.read(self.slot)
+
+    def view(self) -> memoryview:
+        return self._scoreboard.view(self.slot)
+
+    def close(self) -> None:
+        super().close()
+        self._scoreboard.give_back(self.slot)
+
+
+class MoldHandle(Handle):
+    def __init__(self, channel: Channel, generation: int, now: float) -> None:
+        super().__init__(channel, now)
+        self.generation = generation
+        self.loaded = False
+
+
+
+
+def describe_end(status: int | None) -> str:
+    """A status from waitpid(2) in words: "was killed by SIGKILL", "ended with exit status 3".
+    None: nobody knows."""
+    if status is None:
+        return "ended"
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"ended with exit status {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"was killed by {name}"

@@ -1,0 +1,649 @@
+"""A service: an application, its sockets, its workers, and the mold they are forked from.
+
+Who is to be started or stopped, the roster decides; what is to be thought of a worker, `watch`.
+Here it is done, and told in the log.  The master gives every service its turn (`work`) and the
+ends of its processes (`bury`).
+
+A reload makes a new generation: a new mold imports the application; when it has, the roster
+starts one worker of it, and only when that is ready the old ones go, one by one.  Whatever fails
+before that leaves the old generation as it was, mold and all.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fastfork import __version__, app, cpus, identity, memory, mold, sockets, watch, worker
+from fastfork.channel import Channel, Message, Report, pair
+from fastfork.config import AUTO, Settings
+from fastfork.family import Family, SignalMask
+from fastfork.handle import TIME_OUT_AGAIN, Handle, MoldHandle, WorkerHandle, describe_end
+from fastfork.log import indented, logger, write
+from fastfork.roster import Member, Roster, State
+from fastfork.watch import Act, Finding
+
+BOOT_FAILURE_GRACE = 0.5  # seconds for workers to leave after a failed boot
+LOOK = 1.0  # seconds between two looks at the workers, at most
+LOOK_SHORTEST = 0.05
+MEMORY_LOOK = 2.0
+MOST_WORKERS = 4096
+MOST_ORDERS = 32  # that a mold has not carried out yet
+
+Plan = worker.Plan | mold.Plan
+
+
+class Service:
+    def __init__(self, settings: Settings, family: Family) -> None:
+        """ConfigError or AddressError if the application or an address is malformed."""
+        self.settings = settings
+        self.family = family
+        family.services.append(self)
+        family.private.append(self.let_go)
+        self.reference = app.parse(settings.app)
+        self.name = str(self.reference)
+        self.identity = identity.resolve(settings.user, settings.group)
+        for text in settings.bind:
+            sockets.parse(text)
+        self.access_log = settings.access_log
+        if self.access_log not in (None, "-"):
+            self.access_log = os.path.abspath(self.access_log)  # before anybody's --chdir
+        self.preload = settings.preload
+        if settings.exclusive and self.preload == "auto":
+            # State that is made by the import would be the mold's, and be there twice at a reload.
+            self.preload = "off"
+        self.listeners: list[sockets.Listener] = []
+        self.urls: list[str] = []
+        self.wanted = cpus.usable() if settings.workers == AUTO else settings.workers
+        self.roster = Roster(
+            self.wanted, max_unavailable=settings.max_unavailable, exclusive=settings.exclusive)
+        self.workers: dict[Member, WorkerHandle] = {}
+        self.molds: dict[int, MoldHandle] = {}  # by generation; those that load or serve
+        self.leaving: list[MoldHandle] = []  # killed, not buried
+        self.direct: set[int] = set()  # generations whose workers import for themselves
+        self.generations = 0  # so far
+        self.reloading: int | None = None  # the generation that is on its way
+        self.announced = False  # all its workers have been ready once
+        self.failed = ""  # why the whole server must end
+        self.last_failure: Report | None = None
+        self.greeting = ""
+        self._look_every = LOOK
+        if settings.request_timeout:
+            self._look_every = min(LOOK, max(LOOK_SHORTEST, settings.request_timeout / 4))
+        self._look_at = 0.0
+        self._measure_at = 0.0
+        self._unmeasured_told = False
+
+    # -- sockets -------------------------------------------------------------------------
+    def bind(self, passed: sockets.Passed) -> None:
+        """AddressError if one of the addresses cannot be bound."""
+        settings = self.settings
+        owner = None if settings.socket_owner is None else identity.owner(settings.socket_owner)
+        self.listeners = sockets.open_all(
+            settings.bind, backlog=settings.backlog, mode=settings.socket_mode, owner=owner,
+            passed=passed)  # fmt: skip
+        self.urls = [listener.url for listener in self.listeners]
+
+    def unbind(self) -> None:
+        for listener in self.listeners:
+            try:
+                listener.remove()
+            except OSError as error:
+                logger.warning("Cannot remove %s: %s.", listener.address, error.strerror)
+            listener.close()
+        self.listeners = []
+
+    # -- its turn ------------------------------------------------------------------------
+    def start(self, now: float) -> Plan | None:
+        """The first generation.  Returns a plan in a new process, None in the master."""
+        return self._new_generation(now)
+
+    def work(self, now: float) -> Plan | None:
+        """All that is due.  Returns a plan in a new process, None in the master."""
+        self.roster.settle(now)
+        self._kill_condemned(now)
+        if now >= self._look_at:
+            self._look(now)
+        for member in self.roster.overdue(now):
+            given = (member.deadline or now) - member.since
+            self.roster.killed(member)
+            self._condemn(self.workers[member], f"it has not left within {given:g} s", now)
+        for member in self.roster.to_stop(now):
+            self._retire(member, now)
+        self._tell_reload()
+        return self._keep_mold(now) or self._start_missing(now)
+
+    def next_event(self, now: float) -> float | None:
+        """When, after `now`, it must have its turn even if nothing happens; None: never."""
+        times = [handle.kill_at for handle in self.handles() if handle.kill_at is not None]
+        if now < self.roster.retry_at:
+            times.append(self.roster.retry_at)
+        if self.workers or self.molds:
+            times.append(self._look_at)
+        if self.reloading is not None and self.roster.all_ready():
+            times.append(now + LOOK_SHORTEST)
+        decision = self.roster.next_event(now)
+        if decision is not None:
+            times.append(decision)
+        return min(times, default=None)
+
+    def handles(self) -> Iterator[Handle]:
+        """Its processes that are not buried yet."""
+        yield from self.workers.values()
+        yield from self.molds.values()
+        yield from self.leaving
+
+    def over(self) -> bool:
+        """Is nothing left of it?"""
+        return next(self.handles(), None) is None
+
+    # -- generations ---------------------------------------------------------------------
+    def reload(self, now: float) -> Plan | None:
+        """Begin a new generation.  Returns a plan in a new process, None in the master."""
+        logger.info("SIGHUP: reloading %s.", self.name)
+        if self.roster.size == 0:  # SIGWINCH was before
+            self.roster.resize(self.wanted)
+        self._drop_candidate()
+        return self._new_generation(now)
+
+    def _new_generation(self, now: float) -> Plan | None:
+        self.generations += 1
+        if self.generations > 1:
+            self.reloading = self.generations
+        if self.preload == "off":
+            self._loaded_nowhere(self.generations)
+            return None
+        return self._start_mold(self.generations, now)
+
+    def _loaded_nowhere(self, generation: int) -> None:
+        """Its workers import the application each for itself."""
+        self.direct.add(generation)
+        if generation == self.reloading:
+            self.roster.reload(generation)
+
+    def _drop_candidate(self) -> None:
+        """Of a generation that has not proved itself nothing stays."""
+        if self.roster.candidate is not None:
+            self.roster.abandon()
+        self.reloading = None
+        self._close_molds()
+
+    def _close_molds(self) -> None:
+        """Those of no generation that workers may still be made of."""
+        for generation in list(self.molds):
+            if generation not in (self.roster.generation, self.roster.candidate, self.reloading):
+                self._let_mold_go(generation)
+
+    def _not_reloaded(self, why: str) -> None:
+        logger.error("%s is not reloaded: %s Generation %d goes on.", self.name, why,
+                     self.roster.generation)  # fmt: skip
+        self._drop_candidate()
+
+    def _tell_reload(self) -> None:
+        if self.reloading is None:
+            return
+        if self.reloading not in (self.roster.candidate, self.roster.generation):
+            return  # its mold still imports
+        if self.roster.generation == self.reloading:
+            self._close_molds()
+            if self.roster.all_ready() and not self._still_accepting():
+                logger.info("%s is reloaded: generation %d, %s.", self.name, self.reloading,
+                            _workers(self.roster.size))  # fmt: skip
+                self.reloading = None
+
+    def _still_accepting(self) -> bool:
+        """Has one of the old generation not acted yet on being told to go?"""
+        return any(
+            member.generation != self.roster.generation and handle.facts()["state"] != "draining"
+            for member, handle in self.workers.items()
+        )
+
+    # -- the mold ------------------------------------------------------------------------
+    def _start_mold(self, generation: int, now: float) -> Plan | None:
+        ours, theirs = pair()
+        handle = self.molds[generation] = MoldHandle(ours, generation, now)
+        try:
+            born = self._fork(handle)
+        except OSError as error:
+            del self.molds[generation]
+            handle.close()
+            theirs.close()
+            self._mold_failed(generation, Report(
+                False, f"Cannot start a mold for {self.name}: {error.strerror}."), now)  # fmt: skip
+            return None
+        if born is not None:
+            return mold.Plan(
+                settings=self.settings, reference=self.reference, access_log=self.access_log,
+                identity=self.identity, listeners=tuple(self.listeners), generation=generation,
+                master=self.family.master, lifeline=self.family.lifeline, channel=theirs,
+                scoreboard=self.family.scoreboard, stacks=born[1], signal_mask=born[0],
+            )  # fmt: skip
+        theirs.close()
+        return None
+
+    def _fork(self, handle: Handle) -> tuple[SignalMask, int] | None:
+        """In the new process: the signal mask to go back to and a descriptor for its stacks.
+        None in the master, where the handle then knows the pid.  OSError."""
+        stacks = os.dup(handle.stacks)
+        try:
+            pid, mask = self.family.fork()
+        except OSError:
+            os.close(stacks)
+            raise
+        if pid:
+            handle.pid = pid
+            os.close(stacks)
+            return None
+        for stranger in self.family.services:
+            if stranger is not self:
+                for listener in stranger.listeners:
+                    listener.close()
+        return mask, stacks
+
+    def _keep_mold(self, now: float) -> Plan | None:
+        """Make it anew if it has died: its service cannot replace a worker without it."""
+        generation = self.roster.generation
+        missing = generation not in self.molds and generation not in self.direct
+        if missing and not self.roster.closed and not self.failed and now >= self.roster.retry_at:
+            return self._start_mold(generation, now)
+        return None
+
+    def _hear_mold(self, handle: MoldHandle, now: float) -> None:
+        for message in handle.receive():
+            report = Report.read(message)
+            generation = handle.generation
+            if report.ready:
+                handle.loaded = True
+                logger.debug("The mold %d of %s has imported it in %.1f s.", handle.pid, self.name,
+                             now - handle.born)  # fmt: skip
+                if generation == self.reloading:
+                    self.roster.reload(generation)
+            else:
+                self._let_mold_go(generation)
+                if report.remains:
+                    self._tell_remains(report.remains)
+                    self._loaded_nowhere(generation)
+                else:
+                    self._mold_failed(generation, report, now)
+
+    def _let_mold_go(self, generation: int) -> None:
+        handle = self.molds.pop(generation)
+        handle.kill()
+        self.leaving.append(handle)
+
+    def _tell_remains(self, remains: tuple[str, ...]) -> None:
+        logger.info(
+            "%s is imported by each worker for itself, not preloaded: its import leaves behind %s. "
+            "(--preload on shares it all the same, off does not look.)",
+            self.name, ", ".join(remains))  # fmt: skip
+
+    def _mold_failed(self, generation: int, report: Report, now: float) -> None:
+        """A generation cannot be imported, or an old one cannot again, its mold having died."""
+        if generation == self.reloading and generation != self.roster.generation:
+            self._tell_trace(report)
+            self._not_reloaded(report.sentence)
+            return
+        member = self.roster.starting(0, self.roster.generation, now)
+        self._boot_failed(report, self.roster.not_started(member, now))
+
+    # -- starting ------------------------------------------------------------------------
+    def _start_missing(self, now: float) -> Plan | None:
+        """Start who is missing.  Returns a plan in a new process, None in the master."""
+        while not self.failed:
+            wanted = self.roster.to_start(now)
+            if not wanted:
+                return None
+            number, generation = wanted[0]
+            if generation in self.direct:
+                plan = self._start_worker(number, generation, now)
+                if plan is not None:
+                    return plan
+            elif self._can_order(generation):
+                self._order_worker(number, generation, now)
+            else:
+                return None
+        return None
+
+    def _can_order(self, generation: int) -> bool:
+        handle = self.molds.get(generation)
+        asked_for = sum(not handle.pid for handle in self.workers.values())
+        return handle is not None and handle.loaded and asked_for < MOST_ORDERS
+
+    def _new_worker(self, number: int, generation: int, ours: Channel, now: float) -> WorkerHandle:
+        member = self.roster.starting(number, generation, now)
+        handle = WorkerHandle(ours, member, self.family.scoreboard, now)
+        self.workers[member] = handle
+        if self.settings.max_requests:
+            jitter = random.randint(0, self.settings.max_requests_jitter)
+            handle.most_requests = self.settings.max_requests + jitter
+        return handle
+
+    def _order_worker(self, number: int, generation: int, now: float) -> None:
+        """From the mold.  That there is one we hear from itself; that there will be none, from
+        the end of its channel."""
+        ours, theirs = pair()
+        handle = self._new_worker(number, generation, ours, now)
+        order = {"number": number, "slot": handle.slot, "multiprocess": self.roster.size > 1}
+        self.molds[generation].channel.send(order, (theirs.fd, handle.stacks))
+        theirs.close()
+
+    def _start_worker(self, number: int, generation: int, now: float) -> Plan | None:
+        """From ourselves: it will import the application."""
+        ours, theirs = pair()
+        handle = self._new_worker(number, generation, ours, now)
+        try:
+            born = self._fork(handle)
+        except OSError as error:
+            theirs.close()
+            self._not_started(handle, str(error.strerror), now)
+            return None
+        if born is not None:
+            return worker.Plan(
+                settings=self.settings, reference=self.reference, access_log=self.access_log,
+                identity=self.identity, listeners=tuple(self.listeners), number=number,
+                generation=generation, multiprocess=self.roster.size > 1,
+                lifeline=self.family.lifeline, channel=theirs, slot=handle.view(),
+                stacks=born[1], signal_mask=born[0],
+            )  # fmt: skip
+        theirs.close()
+        self.roster.started(handle.member, handle.pid)
+        return None
+
+    def _not_started(self, handle: WorkerHandle, why: str, now: float) -> None:
+        del self.workers[handle.member]
+        handle.close()
+        candidate = handle.member.generation == self.roster.candidate
+        delay = self.roster.not_started(handle.member, now)
+        report = Report(False, f"Cannot start a worker for {self.name}: {why}.")
+        self._boot_failed(report, delay, candidate)
+
+    # -- what processes report -----------------------------------------------------------
+    def hear(self, now: float) -> None:
+        """Read what has come from workers and molds."""
+        for mold_handle in list(self.molds.values()):
+            self._hear_mold(mold_handle, now)
+        for handle in list(self.workers.values()):
+            self._hear_worker(handle, now)
+            if handle.ended and not handle.pid:
+                self._not_started(handle, "its mold has not forked it", now)
+
+    def _hear_worker(self, handle: WorkerHandle, now: float) -> None:
+        for message in handle.receive():
+            if "hello" in message:
+                self._met(handle, message["hello"])
+            else:
+                self._hear_report(handle, Report.read(message), now)
+
+    def _met(self, handle: WorkerHandle, pid: int) -> None:
+        if not handle.pid:
+            handle.pid = pid
+            self.roster.started(handle.member, pid)
+            if handle.told_to_go:  # before we knew whom to tell
+                handle.send(signal.SIGTERM)
+
+    def _hear_report(self, handle: WorkerHandle, report: Report, now: float) -> None:
+        member = handle.member
+        if report.ready:
+            handle.boot = now - handle.born
+            self.roster.ready(member, now)
+            self.last_failure = None
+            self.greeting = report.sentence
+            level = "info" if self.announced else "debug"
+            getattr(logger, level)("Worker %d of %s is ready.", handle.pid, self.name)
+        elif not self.roster.closed:
+            candidate = member.generation == self.roster.candidate
+            delay = self.roster.failed(member, now, now + BOOT_FAILURE_GRACE)
+            self._boot_failed(report, delay, candidate)
+
+    def _boot_failed(self, report: Report, delay: float, candidate: bool = False) -> None:
+        """A worker could not start.  If none of its service ever did, that is the end: what
+        does not start now was told wrongly.  Later, what works goes on."""
+        if self.roster.closed:
+            return
+        self._tell_trace(report)
+        if candidate:
+            self._not_reloaded(report.sentence)
+        elif self.announced and not self.settings.exit_on_boot_error:
+            logger.error("%s Next try in %.1f s.", report.sentence, delay)
+        elif not self.failed:
+            logger.critical("%s", report.sentence)
+            self.failed = report.sentence
+
+    def _tell_trace(self, report: Report) -> None:
+        """Once, however many workers fail alike."""
+        before = self.last_failure
+        if report.trace and (before is None or before.trace != report.trace):
+            write(indented(report.trace))
+        self.last_failure = report
+
+    # -- looking after workers -----------------------------------------------------------
+    def _look(self, now: float) -> None:
+        self._look_at = now + self._look_every
+        measure = self.settings.max_memory and now >= self._measure_at
+        if measure:
+            self._measure_at = now + MEMORY_LOOK
+        for handle in list(self.workers.values()):
+            if handle.pid and not handle.condemned:
+                self._look_at_worker(handle, bool(measure), now)
+        for mold_handle in self.molds.values():
+            if not mold_handle.loaded and now - mold_handle.born > self.settings.boot_timeout:
+                self._condemn(mold_handle, self._not_booted(), now)
+
+    def _not_booted(self) -> str:
+        return f"it has not booted within {self.settings.boot_timeout:g} s"
+
+    def _look_at_worker(self, handle: WorkerHandle, measure: bool, now: float) -> None:
+        member, settings = handle.member, self.settings
+        if member.state is State.STARTING:
+            if now - handle.born > settings.boot_timeout:
+                self._condemn(handle, self._not_booted(), now)
+            return
+        facts = handle.facts()
+        finding = watch.judge_request(settings, facts, now)
+        if finding is None and member.state is State.READY:
+            stopped = _silent(facts, now) and is_stopped(handle.pid)
+            finding = watch.judge_life(settings, facts, member.since, stopped, now)
+        if finding is None and measure:
+            used = memory.measure(handle.pid, settings.memory_measure)
+            finding = watch.judge_memory(settings, used)
+            if used is None and not self._unmeasured_told:
+                self._unmeasured_told = True
+                logger.warning(
+                    "The memory of worker %d of %s cannot be measured, so max_memory does "
+                    "nothing%s.", handle.pid, self.name,
+                    "; --memory-measure rss may help" * (settings.memory_measure == "pss"),
+                )  # fmt: skip
+        if finding is None:
+            finding = watch.judge_wear(settings, facts, handle.most_requests, now - member.since)
+        if finding is not None:
+            self._act(handle, finding, now)
+        for due in (facts["deadline"], facts["deadline"] + settings.request_grace):
+            if facts["deadline"] and due > now:
+                self._look_at = min(self._look_at, due + 0.001)
+
+    def _act(self, handle: WorkerHandle, finding: Finding, now: float) -> None:
+        if finding.act is Act.KILL:
+            self._condemn(handle, finding.why, now)
+        elif finding.act is Act.TIME_OUT:
+            if now - handle.timed_out_at >= TIME_OUT_AGAIN:
+                handle.timed_out_at = now
+                handle.send(worker.TIME_OUT)
+        elif handle.member.state is State.READY and handle.member.worn is None:
+            logger.info("Worker %d of %s is replaced: %s.", handle.pid, self.name, finding.why)
+            self.roster.wear(handle.member, finding.why)
+
+    def _condemn(self, handle: Handle, why: str, now: float) -> None:
+        handle.condemn(why, now)
+
+    def _kill_condemned(self, now: float) -> None:
+        """Those that have had their moment to say where they stand."""
+        for handle in list(self.handles()):
+            if handle.kill_at is None or now < handle.kill_at:
+                continue
+            what = "The mold" if isinstance(handle, MoldHandle) else "Worker"
+            logger.error("%s %d of %s is killed: %s.", what, handle.pid, self.name,
+                         handle.condemned)  # fmt: skip
+            write(indented(handle.told_stacks() or "(it could not say where it stands)"))
+            handle.kill()
+            if isinstance(handle, WorkerHandle) and handle.member.state is not State.STARTING:
+                self.roster.stopping(handle.member, now, now)  # else it is a failed boot
+                self.roster.killed(handle.member)
+
+    # -- stopping ------------------------------------------------------------------------
+    def _retire(self, member: Member, now: float) -> None:
+        """In good order: it gives its resting connections a while, and goes."""
+        handle = self.workers[member]
+        handle.told_to_go = True
+        handle.send(worker.RETIRE if member.state is State.READY else signal.SIGTERM)
+        self.roster.stopping(member, now, now + self.settings.graceful_timeout)
+
+    def retire_all(self, now: float) -> None:
+        """Others have taken over."""
+        self._close()
+        for member in list(self.workers):
+            self._retire(member, now)
+
+    def stop(self, now: float, timeout: float | None = None) -> None:
+        """Let every worker finish within `timeout` seconds (None: its graceful timeout)."""
+        self._close()
+        wait = self.settings.graceful_timeout if timeout is None else timeout
+        for handle in self.workers.values():
+            handle.told_to_go = True
+            handle.send(signal.SIGTERM)
+            self.roster.stopping(handle.member, now, now + wait)
+
+    def _close(self) -> None:
+        self.reloading = None
+        self.roster.close()
+        self.unbind()
+        for generation in list(self.molds):
+            self._let_mold_go(generation)
+
+    def kill(self, now: float) -> None:
+        """At once."""
+        for handle in self.handles():
+            handle.kill()
+        for member in self.workers:
+            self.roster.stopping(member, now, now)
+            self.roster.killed(member)
+
+    def resize(self, size: int) -> None:
+        self.roster.resize(min(MOST_WORKERS, size))
+
+    def reopen_logs(self) -> None:
+        for handle in self.workers.values():
+            handle.channel.send({"reopen": True})
+
+    # -- deaths --------------------------------------------------------------------------
+    def bury(self, handle: Handle, status: int | None, sigkill: str, now: float) -> None:
+        """The process has ended; `sigkill` says by whom, if it was SIGKILL and not by us."""
+        handle.buried = True
+        end = describe_end(status)
+        if not handle.killed and end == "was killed by SIGKILL":
+            end = f"was killed {sigkill}"
+        if isinstance(handle, WorkerHandle):
+            self._hear_worker(handle, now)  # its last words
+            self._bury_worker(handle, end, now)
+        elif isinstance(handle, MoldHandle):
+            if handle in self.leaving:
+                self.leaving.remove(handle)
+            else:
+                self._hear_mold(handle, now)
+            if self.molds.get(handle.generation) is handle:
+                self._bury_mold(handle, end, now)
+            elif handle in self.leaving:
+                self.leaving.remove(handle)
+        handle.close()
+
+    def _bury_mold(self, handle: MoldHandle, end: str, now: float) -> None:
+        del self.molds[handle.generation]
+        if handle.loaded:
+            logger.error("The mold %d of %s %s; a new one is made.", handle.pid, self.name, end)
+        else:
+            sentence = f"Cannot serve {self.name}: its mold {handle.pid} {end} before it was ready."
+            self._mold_failed(handle.generation, Report(False, sentence), now)
+
+    def _bury_worker(self, handle: WorkerHandle, end: str, now: float) -> None:
+        member = handle.member
+        del self.workers[member]
+        state, candidate = member.state, member.generation == self.roster.candidate
+        facts = handle.facts()
+        delay = self.roster.ended(member, now)
+        if state is State.STOPPING:
+            logger.debug("Worker %d of %s %s.", handle.pid, self.name, end)
+        elif state is State.STARTING:
+            sentence = (
+                f"Cannot serve {self.name}: worker {handle.pid} {end} before it was ready.")
+            self._boot_failed(Report(False, sentence), delay, candidate)
+        else:
+            request = watch.request_told(facts, now)
+            where = f" in {request}" if request else ""
+            when = "at once" if delay == 0 else f"in {delay:.1f} s"
+            logger.error("Worker %d of %s %s%s; it is replaced %s.", handle.pid, self.name, end,
+                         where, when)  # fmt: skip
+
+    # -- telling -------------------------------------------------------------------------
+    def announce(self) -> None:
+        if self.announced or self.roster.closed or not self.roster.all_ready():
+            return
+        self.announced = True
+        logger.info(
+            "%s on %s: %s, Python %s, fastfork %s, pid %d", self.name, ", ".join(self.urls),
+            _workers(self.roster.size), platform.python_version(), __version__,
+            self.family.master)  # fmt: skip
+        if self.greeting:
+            write(self.greeting + "\n")
+
+    def status(self, now: float) -> Message:
+        """What `fastfork status` shows of it."""
+        state = "serving" if self.reloading is None else "reloading"
+        return {
+            "name": self.name,
+            "listen": self.urls,
+            "generation": self.roster.generation,
+            "size": self.roster.size,
+            "state": "stopping" if self.roster.closed else state,
+            "workers": [self._worker_status(handle, now) for handle in self.workers.values()],
+        }
+
+    def _worker_status(self, handle: WorkerHandle, now: float) -> dict[str, Any]:
+        member, facts = handle.member, handle.facts()
+        return {
+            **facts,
+            "number": member.number,
+            "pid": handle.pid,
+            "generation": member.generation,
+            "doing": facts["state"],
+            "state": member.state.value,
+            "age": now - handle.born,
+            "boot": handle.boot,
+            "worn": member.worn,
+            "memory": memory.measure(handle.pid, self.settings.memory_measure),
+        }
+
+    # -- in a new process ----------------------------------------------------------------
+    def let_go(self) -> None:
+        """Of the descriptors that are the master's alone."""
+        for handle in self.handles():
+            handle.let_go()
+
+
+def _workers(count: int) -> str:
+    return f"{count} worker" if count == 1 else f"{count} workers"
+
+
+def _silent(facts: dict[str, Any], now: float) -> bool:
+    return bool(now - facts["heartbeat"] > LOOK)
+
+
+def is_stopped(pid: int) -> bool:
+    """Has somebody sent it SIGSTOP?  (A debugger, which is another state, is left alone.)"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False

@@ -1,0 +1,299 @@
+"""SIGHUP: new code, worker by worker, and nobody notices."""
+
+import os
+import signal
+
+import pytest
+from harness import alive, children, wait_for
+from load import Load
+from seen import kinds, kinds_at_rest, ready
+
+VERSION = """
+import os
+from small_apps import answer, pid, wait
+VERSION = {}
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/pid":
+        return pid(environ, start_response)
+    if environ["PATH_INFO"] == "/wait":
+        return wait(environ, start_response)
+    return answer(start_response, str(VERSION))
+"""
+
+
+def reload(server, generation):
+    server.signal(signal.SIGHUP)
+    server.wait_stderr(f"is reloaded: generation {generation}, ")
+
+
+@pytest.mark.parametrize("preload", ["auto", "off"])
+def test_new_code_serves_after_a_reload(web, tmp_path, preload):
+    server = web(VERSION.format(1), "--preload", preload, workers=3)
+    old = [*server.workers(), *server.molds()]
+    assert server.get("/").body == b"1"
+    (tmp_path / "web.py").write_text(VERSION.format("'two'"))
+    reload(server, 2)
+    assert "SIGHUP: reloading web:app." in server.stderr
+    assert "web:app is reloaded: generation 2, 3 workers." in server.stderr
+    wait_for(lambda: not any(alive(pid) for pid in old), message=lambda: server.stderr)
+    assert server.get("/").body == b"two"
+    assert len(server.workers()) == 3 and len(server.molds()) == (preload == "auto")
+
+
+@pytest.mark.parametrize("preload", ["auto", "off"])
+def test_ten_thousand_requests_across_three_reloads(start, preload):
+    """Over keep-alive connections that never rest: not one fails."""
+    server = start("small_apps:pid", "--preload", preload, workers=4)
+    old = []
+    with Load(server.address, clients=32) as load:
+        load.wait_answered(1000)
+        for generation in (2, 3, 4):
+            old += server.workers()
+            before = load.answered
+            reload(server, generation)
+            load.wait_answered(before + 3000)
+        load.wait_answered(10_000)
+        wait_for(lambda: not set(old) & set(server.workers()), message=lambda: server.stderr)
+    assert load.failures == []
+    assert load.answered >= 10_000 and load.told_to_close
+    assert len(server.workers()) == 4 and not set(old) & set(server.workers())
+    assert set(old) & set(load.answers) and set(server.workers()) & set(load.answers)
+
+
+def test_with_requests_that_take_a_while(web):
+    """So that every worker is busy, and others wait, whenever it is told to go."""
+    server = web("""
+import time
+from small_apps import pid
+def app(environ, start_response):
+    time.sleep(0.005)
+    return pid(environ, start_response)
+""", workers=4)
+    with Load(server.address, clients=32) as load:
+        for generation in (2, 3):
+            before = load.answered
+            reload(server, generation)
+            load.wait_answered(before + 200)
+    assert load.failures == []
+
+
+def test_a_request_in_progress_is_finished_by_the_old_worker(web, gate):
+    server = web(VERSION.format(1), "--reload-linger", "1h", "--graceful-timeout", "2h")
+    (old,) = server.workers()
+    with server.connect() as client:
+        client.send(f"GET /wait?{gate.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        gate.reached()
+        server.signal(signal.SIGHUP)
+        assert int(server.get("/pid").body) != old
+        gate.open()
+        response = client.read_response()
+        assert int(response.body) == old
+        if response.header("Connection") is None:  # it was told while the handler ran
+            response = client.get("/pid")
+            assert int(response.body) == old and response.header("Connection") == "close"
+        assert client.at_eof()
+    wait_for(lambda: not alive(old))
+    server.wait_stderr("is reloaded: generation 2, 1 worker.")
+
+
+def test_a_resting_connection_is_served_once_more(web):
+    """A request may be on its way already: it is answered, with Connection: close."""
+    server = web(VERSION.format(1), "--reload-linger", "1h", "--graceful-timeout", "2h")
+    (old,) = server.workers()
+    with server.connect() as client:
+        assert client.get("/pid").header("Connection") is None
+        server.signal(signal.SIGHUP)
+        wait_for(lambda: len(server.workers()) == 2)
+        server.wait_stderr(" is ready.")
+        wait_for(lambda: int(server.get("/pid").body) != old)  # it does not accept any more
+        response = client.get("/pid")
+        assert int(response.body) == old and response.header("Connection") == "close"
+        assert client.at_eof()
+    wait_for(lambda: not alive(old))
+
+
+def test_a_resting_connection_is_closed_when_the_lingering_period_is_over(web):
+    server = web(VERSION.format(1), "--reload-linger", "300ms")
+    (old,) = server.workers()
+    with server.connect() as client:
+        client.get("/pid")
+        server.signal(signal.SIGHUP)
+        assert client.at_eof()
+    wait_for(lambda: not alive(old))
+
+
+def test_many_resting_connections_all_get_their_answer(web):
+    server = web(VERSION.format(1), "--reload-linger", "1h", "--graceful-timeout", "2h", workers=2)
+    old = server.workers()
+    clients = [server.connect() for _ in range(50)]
+    try:
+        for client in clients:
+            client.get("/pid")
+        server.signal(signal.SIGHUP)
+        wait_for(lambda: set(server.workers()) - set(old))
+        server.wait_stderr(" is ready.")
+        for client in clients:
+            response = client.get("/pid")
+            assert response.status == 200
+            if int(response.body) in old and response.header("Connection") is None:
+                client.get("/pid")  # one that has not been told yet
+        server.wait_stderr("is reloaded: generation 2")
+    finally:
+        for client in clients:
+            client.close()
+    wait_for(lambda: not set(old) & set(server.workers()))
+
+
+# -- the gate ----------------------------------------------------------------------------
+@pytest.mark.parametrize("preload", ["auto", "off"])
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("raise RuntimeError('new and broken')\n", "new and broken"),
+     ("raise SystemExit(0)\n", "SystemExit(0)"), ("import os\nos._exit(0)\n", "exit status 0"),
+     ("def app(:\n", "SyntaxError"), ("nothing = 1\n", "web")])  # fmt: skip
+def test_new_code_that_does_not_boot_leaves_the_old_generation_serving(
+    web, tmp_path, preload, text, why
+):
+    server = web(VERSION.format(1), "--preload", preload, workers=2)
+    everybody = sorted(children(server.pid))
+    (tmp_path / "web.py").write_text(text)
+    with Load(server.address, clients=4, target="/pid") as load:
+        server.signal(signal.SIGHUP)
+        server.wait_stderr("web:app is not reloaded: ")
+        load.wait_answered(load.answered + 100)
+    assert load.failures == []
+    assert why in server.stderr and " Generation 1 goes on." in server.stderr
+    wait_for(lambda: sorted(children(server.pid)) == everybody, message=lambda: server.stderr)
+    assert server.get("/").body == b"1"
+
+
+def test_and_the_next_reload_may_succeed(web, tmp_path):
+    server = web(VERSION.format(1), workers=2)
+    (tmp_path / "web.py").write_text("raise RuntimeError\n")
+    server.signal(signal.SIGHUP)
+    server.wait_stderr(" Generation 1 goes on.")
+    (tmp_path / "web.py").write_text(VERSION.format("'two'"))
+    server.signal(signal.SIGHUP)
+    server.wait_stderr("web:app is reloaded: generation ")
+    assert server.get("/").body == b"two"
+
+
+def test_a_worker_that_dies_after_a_failed_reload_is_replaced_by_its_like(web, tmp_path):
+    """Its mold is still there, though the code on disk is broken."""
+    server = web(VERSION.format(1), workers=2)
+    (tmp_path / "web.py").write_text("raise RuntimeError\n")
+    server.signal(signal.SIGHUP)
+    server.wait_stderr(" Generation 1 goes on.")
+    victim, _ = server.workers()
+    os.kill(victim, signal.SIGKILL)
+    server.wait_stderr(" is ready.")
+    assert len(server.workers()) == 2
+    assert server.get("/").body == b"1"
+
+
+def test_nobody_goes_before_a_new_one_is_ready(web, tmp_path, gate):
+    server = web(VERSION.format(1), "--preload", "off", workers=2)
+    old = server.workers()
+    gated = f"open({str(gate.path)!r}).read()\n" + VERSION.format("'two'")
+    (tmp_path / "web.py").write_text(gated)
+    server.signal(signal.SIGHUP)
+    gate.reached()
+    assert set(old) < set(server.workers()) and len(server.workers()) == 3
+    assert server.get("/").body == b"1"
+    (tmp_path / "web.py").write_text(VERSION.format("'two'"))
+    gate.open()
+    server.wait_stderr("is reloaded: generation 2")
+    assert server.get("/").body == b"two"
+
+
+def test_a_second_sighup_during_a_reload(web, tmp_path, gate):
+    """The newest code wins."""
+    server = web(VERSION.format(1), workers=2)
+    gated = f"open({str(gate.path)!r}).read()\n" + VERSION.format("'two'")
+    (tmp_path / "web.py").write_text(gated)
+    server.signal(signal.SIGHUP)
+    gate.reached()
+    (tmp_path / "web.py").write_text(VERSION.format("'three'"))
+    server.signal(signal.SIGHUP)
+    wait_for(lambda: server.stderr.count("SIGHUP: ") == 2)
+    gate.open()
+    wait_for(lambda: server.get("/").body == b"three", message=lambda: server.stderr)
+    wait_for(lambda: len(server.workers()) == 2 and len(server.molds()) == 1,
+             message=lambda: server.stderr)
+    assert server.get("/").body == b"three"
+
+
+# -- how many at a time ------------------------------------------------------------------
+@pytest.mark.parametrize("unavailable", [0, 1])
+def test_never_fewer_than_wanted(start, tmp_path, unavailable):
+    control = tmp_path / "control"
+    server = start("small_apps:pid", "--control", str(control), "--reload-linger", "100ms",
+                   "--max-unavailable", str(unavailable), workers=4)
+    seen = []
+    for generation in (2, 3):
+        server.signal(signal.SIGHUP)
+        wait_for(lambda g=generation: seen.append(ready(control))
+                 or f"is reloaded: generation {g}, " in server.stderr)
+    assert len(seen) > 10
+    assert min(seen) >= 4 - unavailable and max(seen) <= 5
+
+
+EXCLUSIVE = """
+import fcntl, os
+from small_apps import pid as app
+state = open("state", "w")
+fcntl.flock(state, fcntl.LOCK_EX | fcntl.LOCK_NB)
+"""
+
+
+@pytest.mark.parametrize("preload", ["auto", "off"])
+def test_exclusive_never_has_two_generations(web, tmp_path, preload):
+    """The application locks a file at its import, for its life, and does not boot without."""
+    server = web(EXCLUSIVE, "--exclusive", "--preload", preload, "--reload-linger", "100ms")
+    for generation in (2, 3):
+        (old,) = server.workers()
+        server.signal(signal.SIGHUP)
+        wait_for(lambda old=old: not alive(old))
+        server.wait_stderr(f"is reloaded: generation {generation}, 1 worker.")
+        assert int(server.get("/").body) in server.workers()
+    assert "BlockingIOError" not in server.stderr and "Cannot serve" not in server.stderr
+
+
+def test_exclusive_clients_wait_rather_than_fail(web, tmp_path):
+    """Requests on new connections wait in the queue of the socket until somebody is there."""
+    server = web(EXCLUSIVE, "--exclusive", "--reload-linger", "100ms")
+    with Load(server.address, clients=4) as load:
+        load.wait_answered(100)
+        server.signal(signal.SIGHUP)
+        server.wait_stderr("is reloaded: generation 2")
+        load.wait_answered(load.answered + 100)
+    assert load.failures == []
+
+
+def test_deaths_during_a_reload_are_replaced_too(web, tmp_path, gate):
+    server = web(VERSION.format(1), workers=2)
+    gated = f"open({str(gate.path)!r}).read()\n" + VERSION.format("'two'")
+    (tmp_path / "web.py").write_text(gated)
+    server.signal(signal.SIGHUP)
+    gate.reached()
+    victim, _ = server.workers()
+    os.kill(victim, signal.SIGKILL)
+    server.wait_stderr(" is ready.")  # of the old generation: the new one is not there yet
+    assert len(server.workers()) == 2 and server.get("/").body == b"1"
+    gate.open()
+    server.wait_stderr("is reloaded: generation 2, 2 workers.")
+    wait_for(lambda: len(server.workers()) == 2)
+    assert server.get("/").body == b"two"
+
+
+def test_master_is_as_before_after_many_reloads(start):
+    """No descriptor and no process is left over."""
+    server = start("small_apps:pid", workers=2)
+    reload(server, 2)
+    wait_for(lambda: len(children(server.pid)) == 3)
+    before = kinds_at_rest(server)
+    for generation in range(3, 9):
+        reload(server, generation)
+    wait_for(lambda: len(children(server.pid)) == 3)
+    wait_for(lambda: kinds(server.pid) == before,
+             message=lambda: f"{before}\n{kinds(server.pid)}")

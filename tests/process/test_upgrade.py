@@ -1,0 +1,256 @@
+"""SIGUSR2: a new master on the same sockets."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+
+import pytest
+from harness import alive, children, name, wait_for
+from load import Load
+from seen import kinds, kinds_at_rest, targets
+
+VERSION = """
+import os
+from small_apps import answer, pid, wait
+VERSION = {}
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path == "/wait":
+        return wait(environ, start_response)
+    if path == "/version":
+        return answer(start_response, str(VERSION))
+    return pid(environ, start_response)
+"""
+
+
+@pytest.fixture
+def upgrade():
+    """`upgrade(server)` sends SIGUSR2 and returns the pid of the new master.  Every master made so
+    is ended with the test."""
+    made = []
+
+    def run(server, master=None):
+        before = server.stderr.count("SIGUSR2: a new master starts, pid ")
+        os.kill(master or server.pid, signal.SIGUSR2)
+        found = re.compile(r"SIGUSR2: a new master starts, pid (\d+)\.")
+        wait_for(lambda: len(found.findall(server.stderr)) > before,
+                 message=lambda: server.stderr)
+        made.append(int(found.findall(server.stderr)[-1]))
+        return made[-1]
+
+    yield run
+    for pid in made:
+        if name(pid) == "fastfork":
+            everybody = children(pid)
+            os.kill(pid, signal.SIGQUIT)
+            wait_for(lambda pid=pid, all=(pid, *everybody): not any(alive(one) for one in all))
+
+
+def workers(master):
+    return [pid for pid in children(master) if name(pid) == "fastfork worker"]
+
+
+def serves(master, count):
+    return len(workers(master)) == count
+
+
+def test_a_new_master_takes_over(web, tmp_path, upgrade):
+    server = web(VERSION.format(1), workers=2)
+    old = children(server.pid)
+    (tmp_path / "web.py").write_text(VERSION.format("'two'"))
+    new = upgrade(server)
+    assert server.wait() == 0
+    assert f"The new master {new} serves; this one leaves." in server.stderr
+    assert not any(alive(pid) for pid in old)
+    assert serves(new, 2) and name(new) == "fastfork"
+    assert server.get("/version").body == b"two"
+    assert int(server.get("/").body) in workers(new)
+
+
+def test_load_across_an_upgrade(web, upgrade):
+    """Over keep-alive connections that never rest: not one fails."""
+    server = web(VERSION.format(1), workers=3)
+    old = workers(server.pid)
+    with Load(server.address, clients=16) as load:
+        load.wait_answered(500)
+        new = upgrade(server)
+        assert server.wait() == 0
+        load.wait_answered(load.answered + 500)
+        newest = upgrade(server, new)
+        wait_for(lambda: not alive(new))
+        load.wait_answered(load.answered + 500)
+    assert load.failures == []
+    assert set(load.answers) & set(old) and set(load.answers) & set(workers(newest))
+
+
+def test_a_request_in_progress_is_finished_by_the_old_master_s_worker(web, gate, upgrade):
+    server = web(VERSION.format(1), workers=2)
+    old = workers(server.pid)
+    with server.connect() as client:
+        client.send(f"GET /wait?{gate.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        gate.reached()
+        new = upgrade(server)
+        server.wait_stderr(f"The new master {new} serves; this one leaves.")
+        wait_for(lambda: len(workers(server.pid)) == 1)
+        assert int(server.get("/").body) in workers(new)
+        gate.open()
+        response = client.read_response()
+        assert int(response.body) in old
+        if response.header("Connection") is None:  # it was told while the handler ran
+            assert client.get("/").header("Connection") == "close"
+        assert client.at_eof()
+    assert server.wait() == 0
+
+
+def test_a_resting_connection_is_served_once_more(web, upgrade):
+    server = web(VERSION.format(1), "--reload-linger", "1h", "--graceful-timeout", "2h")
+    (old,) = workers(server.pid)
+    with server.connect() as client:
+        client.get("/")
+        new = upgrade(server)
+        server.wait_stderr(f"The new master {new} serves; this one leaves.")
+        wait_for(lambda: int(server.get("/").body) != old)
+        response = client.get("/")
+        assert int(response.body) == old and response.header("Connection") == "close"
+    assert server.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "status"), [("raise RuntimeError('new and broken')\n", 2), ("raise SystemExit\n", 2)])
+def test_a_new_master_that_does_not_start_changes_nothing(web, tmp_path, upgrade, text, status):
+    server = web(VERSION.format(1), workers=2)
+    everybody, held = children(server.pid), kinds_at_rest(server)
+    (tmp_path / "web.py").write_text(text)
+    with Load(server.address, clients=4) as load:
+        new = upgrade(server)
+        server.wait_stderr(f"The new master {new} ended with exit status {status}; this one goes "
+                           "on.")
+        load.wait_answered(load.answered + 100)
+    assert load.failures == []
+    assert sorted(children(server.pid)) == sorted(everybody)
+    wait_for(lambda: kinds(server.pid) == held,
+             message=lambda: f"{held}\n{sorted(targets(server.pid))}")
+    assert server.get("/version").body == b"1"
+    assert not alive(new)
+
+
+def test_and_the_next_one_may_succeed(web, tmp_path, upgrade):
+    server = web(VERSION.format(1))
+    (tmp_path / "web.py").write_text("raise RuntimeError\n")
+    upgrade(server)
+    server.wait_stderr("this one goes on.")
+    (tmp_path / "web.py").write_text(VERSION.format("'two'"))
+    new = upgrade(server)
+    assert server.wait() == 0
+    assert serves(new, 1) and server.get("/version").body == b"two"
+
+
+def test_a_new_master_that_is_killed_before_it_is_ready(web, tmp_path, gate, upgrade):
+    server = web(VERSION.format(1), workers=2)
+    gated = f"open({str(gate.path)!r}).read()\n" + VERSION.format(2)
+    (tmp_path / "web.py").write_text(gated)
+    new = upgrade(server)
+    gate.reached()
+    theirs = children(new)
+    os.kill(new, signal.SIGKILL)
+    server.wait_stderr(f"The new master {new} was killed by SIGKILL; this one goes on.")
+    wait_for(lambda: not any(alive(pid) for pid in theirs))
+    assert server.get("/version").body == b"1"
+
+
+def test_one_upgrade_at_a_time(web, tmp_path, gate, upgrade):
+    server = web(VERSION.format(1))
+    gated = f"open({str(gate.path)!r}).read()\n" + VERSION.format(2)
+    (tmp_path / "web.py").write_text(gated)
+    new = upgrade(server)
+    gate.reached()
+    server.signal(signal.SIGUSR2)
+    server.wait_stderr(f"SIGUSR2: the new master {new} is starting already.")
+    (tmp_path / "web.py").write_text(VERSION.format(2))
+    gate.open()
+    assert server.wait() == 0
+    assert server.get("/version").body == b"2"
+
+
+def test_a_stop_during_an_upgrade_stops_both(web, tmp_path, gate, upgrade):
+    server = web(VERSION.format(1))
+    gated = f"open({str(gate.path)!r}).read()\n" + VERSION.format(2)
+    (tmp_path / "web.py").write_text(gated)
+    new = upgrade(server)
+    gate.reached()
+    everybody = [new, *children(new), *children(server.pid)]
+    assert server.stop() == 0
+    wait_for(lambda: not any(alive(pid) for pid in everybody))
+
+
+def test_the_new_master_can_be_stopped(web, upgrade):
+    server = web(VERSION.format(1), workers=2)
+    new = upgrade(server)
+    assert server.wait() == 0
+    everybody = children(new)
+    os.kill(new, signal.SIGTERM)
+    wait_for(lambda: not any(alive(pid) for pid in (new, *everybody)))
+    with pytest.raises(ConnectionRefusedError):
+        server.connect()
+
+
+def test_the_new_master_can_be_reloaded(web, tmp_path, upgrade):
+    server = web(VERSION.format(1), workers=2)
+    new = upgrade(server)
+    assert server.wait() == 0
+    (tmp_path / "web.py").write_text(VERSION.format("'three'"))
+    os.kill(new, signal.SIGHUP)
+    server.wait_stderr("is reloaded: generation 2")
+    assert server.get("/version").body == b"three"
+
+
+def test_unix_sockets_stay_where_they_are(web, tmp_path, upgrade):
+    path = tmp_path / "s"
+    server = web(VERSION.format(1), bind=[f"unix:{path}"])
+    before = path.stat().st_ino
+    new = upgrade(server)
+    assert server.wait() == 0
+    assert path.stat().st_ino == before
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+    os.kill(new, signal.SIGTERM)
+    wait_for(lambda: not alive(new))
+    assert not path.exists()
+
+
+def test_the_pid_file_is_handed_over(web, tmp_path, upgrade):
+    file = tmp_path / "pid"
+    server = web(VERSION.format(1), "--pid", str(file))
+    assert int(file.read_text()) == server.pid
+    new = upgrade(server)
+    assert server.wait() == 0
+    wait_for(lambda: int(file.read_text()) == new)
+    os.kill(new, signal.SIGTERM)
+    wait_for(lambda: not alive(new))
+    assert not file.exists()
+
+
+def test_the_pid_file_stays_with_the_old_one_if_the_new_one_fails(web, tmp_path, upgrade):
+    file = tmp_path / "pid"
+    server = web(VERSION.format(1), "--pid", str(file))
+    (tmp_path / "web.py").write_text("raise RuntimeError\n")
+    upgrade(server)
+    server.wait_stderr("this one goes on.")
+    assert int(file.read_text()) == server.pid
+    assert server.stop() == 0 and not file.exists()
+
+
+def test_nothing_of_the_old_master_s_is_left_in_the_new_one(web, upgrade):
+    """Of descriptors: after three upgrades a master has what the first one had."""
+    server = web(VERSION.format(1), workers=2)
+    before = kinds_at_rest(server)
+    new = server.pid
+    for _ in range(3):
+        old, new = new, upgrade(server, new)
+        wait_for(lambda old=old: not alive(old), message=lambda: server.stderr)
+    with contextlib.suppress(ProcessLookupError):
+        wait_for(lambda: kinds(new) == before, message=lambda: f"{before}\n{targets(new)}")

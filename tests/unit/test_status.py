@@ -1,0 +1,266 @@
+import json
+import os
+import pty
+import select
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from fastfork import control, status
+from fastfork.control import Control
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def worker(number, **more):
+    return {
+        "number": number, "pid": 100 + number, "generation": 1, "state": "ready", "age": 75.2,
+        "boot": 0.4, "worn": None, "memory": 84 << 20, "heartbeat": 1000.0, "accepted": 12,
+        "requests": 12034, "connections": 3, "in_flight": 0, "request_started": 0.0,
+        "deadline": 0.0, "request_number": 7, "method": "", "path": "", "request_id": "",
+        "statuses": [0, 1, 0, 0, 0], "sent": 1, "latency": [0], **more,
+    }  # fmt: skip
+
+
+def service(*workers, **more):
+    return {"name": "web:app", "listen": ["http://127.0.0.1:8000"], "generation": 1, "size": 2,
+            "state": "serving", "workers": list(workers), **more}  # fmt: skip
+
+
+def answer(*services):
+    return {"version": "0.1.0", "pid": 99, "uptime": 11106.5, "services": list(services)}
+
+
+def render(*services, width=None):
+    return status.render(answer(*services), 1000.0, width).splitlines()
+
+
+# -- tables ------------------------------------------------------------------------------
+def test_a_table():
+    busy = worker(1, state="stopping", in_flight=1, request_started=999.2, method="GET",
+                  path="/x", requests=7)  # fmt: skip
+    assert render(service(worker(0), busy)) == [
+        "fastfork 0.1.0, pid 99, up 3h05m",
+        "web:app on http://127.0.0.1:8000: serving, generation 1, 1 of 2 workers ready",
+        "  NO  PID  GEN  STATE       AGE  REQUESTS  CONNS  MEMORY  IN HAND",
+        "   0  100    1  ready     1m15s     12034      3  84 MiB",
+        "   1  101    1  stopping  1m15s         7      3  84 MiB  GET /x, 0.8 s",
+    ]
+
+
+def test_services_without_workers_and_several_addresses():
+    assert render(service(listen=["http://127.0.0.1:80", "unix:/x"], state="reloading"),
+                  service(name="meta:app", listen=[]))[1:] == [
+        "web:app on http://127.0.0.1:80, unix:/x: reloading, generation 1, 0 of 2 workers ready",
+        "meta:app on no address: serving, generation 1, 0 of 2 workers ready",
+    ]  # fmt: skip
+
+
+def test_what_is_not_known_yet():
+    """A worker that was asked for has no slot, perhaps no pid."""
+    starting = {"number": 0, "pid": 0, "generation": 2, "state": "starting", "age": 0.3,
+                "boot": None, "worn": None, "memory": None}  # fmt: skip
+    line = render(service(starting))[-1]
+    assert line.split() == ["0", "-", "2", "starting", "0s", "-", "-", "-"]
+
+
+def test_why_a_worker_is_worn():
+    assert " ready (max_requests)  " in render(service(worker(0, worn="max_requests")))[-1]
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "started", "shown"),
+    [(0, 0.0, ""), (1, 940.0, "PUT /y, 60.0 s"), (3, 998.25, "PUT /y, 1.8 s, 2 more"),
+     (2, 0.0, "2 waiting")])  # fmt: skip
+def test_the_request_in_hand(in_flight, started, shown):
+    one = worker(0, in_flight=in_flight, request_started=started, method="PUT", path="/y")
+    line = render(service(one))[-1]
+    assert line.partition("84 MiB")[2].strip() == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.9, "0s"), (59.9, "59s"), (60, "1m00s"), (3599, "59m59s"), (3600, "1h00m"),
+     (86399, "23h59m"), (86400, "1d00h"), (2e6, "23d03h"), (None, "-")])  # fmt: skip
+def test_ages(seconds, shown):
+    assert render(service(worker(0, age=seconds)))[-1].split()[4] == shown
+
+
+HOSTILE = "/\x1b]0;owned\x07\r\n\u202e\u2028\x9b31m\udcff\u00e9 \U0001f600"
+
+
+@pytest.mark.parametrize("key", ["method", "path"])
+def test_nothing_that_a_client_writes_reaches_the_terminal_raw(key):
+    one = worker(0, in_flight=1, request_started=999.0, method="GET", path="/")
+    one[key] = HOSTILE
+    lines = render(service(one))
+    assert len(lines) == 4
+    assert all(" " <= character <= "~" for character in "".join(lines))
+    assert r"/\x1b]0;owned\x07\x0d\x0a\u202e\u2028\x9b31m\udcff\xe9 \U0001f600" in lines[-1]
+
+
+@pytest.mark.parametrize("width", [1, 20, 60, 80])
+def test_lines_are_cut_to_the_width_of_the_terminal(width):
+    one = worker(0, in_flight=1, request_started=999.0, method="GET", path="/x" * 100)
+    whole = render(service(one))
+    assert render(service(one), width=width) == [line[:width].rstrip() for line in whole]
+
+
+# -- the command -------------------------------------------------------------------------
+@pytest.fixture
+def auto(tmp_path, monkeypatch):
+    """The only directory in which servers are looked for."""
+    directory = tmp_path / "servers"
+    directory.mkdir(0o700)
+    monkeypatch.setattr(control, "directories", lambda: [directory])
+    return directory
+
+
+@pytest.fixture
+def served():
+    """`served(path, answer)`: a master's side of the control socket."""
+    servers = []
+    stop_reading, stop = os.pipe()
+
+    def loop(server):
+        while True:
+            poll = select.poll()
+            poll.register(stop_reading, select.POLLIN)
+            for fd, events in server.fds().items():
+                poll.register(fd, events)
+            ready = dict(poll.poll())
+            if stop_reading in ready:
+                return
+            server.handle(ready, 0.0)
+
+    def start(path, facts):
+        server = Control(path, lambda request: facts)
+        thread = threading.Thread(target=loop, args=(server,))
+        servers.append((server, thread))
+        thread.start()
+
+    yield start
+    os.close(stop)
+    for server, thread in servers:
+        thread.join()
+        server.close()
+    os.close(stop_reading)
+
+
+def test_all_servers_or_one(auto, served, capfd):
+    for pid in (11, 12):
+        served(auto / f"{pid}.sock", {**answer(service(worker(0))), "pid": pid})
+    assert status.run(None, None) == 0
+    out = capfd.readouterr().out
+    assert out.index("pid 11,") < out.index("\n\nfastfork 0.1.0, pid 12,")
+    assert status.run("auto", 12) == 0
+    out = capfd.readouterr().out
+    assert "pid 12," in out and "pid 11," not in out
+    assert status.run(str(auto / "11.sock"), None) == 0
+    assert "pid 11," in capfd.readouterr().out
+
+
+def test_json_is_printed_as_it_came(auto, served, capfd):
+    for pid in (11, 12):
+        served(auto / f"{pid}.sock", {**answer(), "pid": pid, "path": HOSTILE})
+    assert status.run(None, None, as_json=True) == 0
+    out = capfd.readouterr().out
+    lines = out.splitlines()
+    assert [json.loads(line)["pid"] for line in lines] == [11, 12]
+    assert lines[0] == json.dumps({**answer(), "pid": 11, "path": HOSTILE})
+    assert out.isascii() and "\x1b" not in out
+
+
+def test_no_server(auto, capfd, tmp_path):
+    for arguments, sentence in [
+        ((None, None), f"No running server of this user was found (in {auto})."),
+        ((None, 5), f"No running server of this user with the pid 5 was found (in {auto})."),
+        ((str(tmp_path / "x"), None), f"No server listens at {tmp_path / 'x'}."),
+    ]:
+        assert status.run(*arguments) == 3
+        captured = capfd.readouterr()
+        assert captured.out == "" and captured.err == f"fastfork: {sentence}\n"
+
+
+def test_a_server_that_has_died(auto, capfd):
+    server = Control(auto / "5.sock", lambda request: {})
+    server._listener.socket.close()
+    assert status.run(None, None) == 3
+    assert status.run(str(server.path), None) == 3
+
+
+def test_a_server_that_does_not_answer_hides_no_other(auto, served, capfd):
+    served(auto / "11.sock", {"error": "not \x1b now"})
+    served(auto / "12.sock", {**answer(), "pid": 12})
+    assert status.run(None, None) == 1
+    captured = capfd.readouterr()
+    assert "pid 12," in captured.out
+    assert captured.err == (
+        f"fastfork: The server at {auto / '11.sock'} does not answer: not \\x1b now.\n")
+
+
+def test_a_socket_that_is_no_server_s(tmp_path, capfd):
+    path = tmp_path / "x"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        for said, reason in [(b"HTTP/1.1 400\n", "what it said is no JSON"),
+                             (b"[]\n", "it speaks another language"),
+                             (b"", "it ended the connection")]:  # fmt: skip
+            def say(said=said):
+                sock, _ = listener.accept()
+                sock.recv(1000)
+                sock.sendall(said)
+                sock.close()
+
+            thread = threading.Thread(target=say)
+            thread.start()
+            assert status.run(str(path), None) == 1
+            thread.join()
+            assert capfd.readouterr().err.endswith(f"does not answer: {reason}.\n")
+    assert status.run("x" * 200, None) == 1
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+def command(path, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "fastfork", "status", "--control", str(path)],
+        env=dict(os.environ, PYTHONPATH=str(ROOT)), stderr=subprocess.PIPE, **options)  # fmt: skip
+
+
+def test_in_a_terminal_it_is_cut_and_in_a_pipe_it_is_not(tmp_path, served):
+    path = "/" + "x" * 300
+    one = worker(0, in_flight=1, request_started=1.0, method="GET", path=path)
+    served(tmp_path / "s", answer(service(one)))
+    with command(tmp_path / "s", stdout=subprocess.PIPE) as process:
+        assert path.encode() in process.stdout.read()
+    master, terminal = pty.openpty()
+    process = command(tmp_path / "s", stdout=terminal)
+    os.close(terminal)
+    output = b""
+    try:
+        while data := os.read(master, 65536):
+            output += data
+    except OSError:  # the terminal has no writer any more
+        pass
+    process.communicate()
+    os.close(master)
+    assert process.returncode == 0
+    lines = output.decode().splitlines()
+    assert len(lines) == 4
+    columns = int(os.environ.get("COLUMNS", 0)) or 80
+    assert max(map(len, lines)) == columns
+
+
+def test_a_reader_that_has_seen_enough(tmp_path, served):
+    served(tmp_path / "s", answer(*[service(*map(worker, range(500))) for _ in range(10)]))
+    reading, writing = os.pipe()
+    os.close(reading)
+    with command(tmp_path / "s", stdout=writing) as process:
+        os.close(writing)
+        _, error = process.communicate()
+    assert (process.returncode, error) == (0, b"")
