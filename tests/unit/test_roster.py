@@ -44,7 +44,9 @@ class Table:
         """Tell those who must go; returns them."""
         members = self.roster.to_stop(self.now)
         for member in members:
+            assert member.active  # and not told twice
             self.roster.stopping(member, self.now, self.now + GRACE)
+        assert self.roster.to_stop(self.now) == []
         return members
 
     def round(self):
@@ -952,7 +954,9 @@ def test_when_the_boot_works_again_the_others_follow_one_by_one_then_all(table):
     t.ready(first)
     (second,) = t.start()
     assert t.roster.next_event(t.now) == t.now + STEADY
-    t.later(STEADY)  # the first has run well: the back-off is over
+    t.later(STEADY - 0.1)
+    assert t.start() == []
+    t.later(0.1)  # the first has run well: the back-off is over
     assert len(t.start()) == 2
     t.ready(second)
     assert len(t.roster.pids()) == 4
