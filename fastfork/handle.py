@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from fastfork import stacks
-from fastfork.channel import Channel, Message
+from fastfork.channel import Channel, Message, pair
 from fastfork.roster import Member
 from fastfork.scoreboard import Scoreboard
 
@@ -22,6 +23,7 @@ class Handle:
     """A process that has been asked for.  `pid` is 0 until it is known."""
 
     def __init__(self, channel: Channel, now: float) -> None:
+        """OSError if there is no descriptor for its stacks."""
         self.channel = channel
         self.pid = 0
         self.born = now
@@ -74,8 +76,12 @@ class WorkerHandle(Handle):
     def __init__(
         self, channel: Channel, member: Member, scoreboard: Scoreboard, now: float
     ) -> None:
-        super().__init__(channel, now)
         self.slot = scoreboard.take()
+        try:
+            super().__init__(channel, now)
+        except OSError:
+            scoreboard.give_back(self.slot)
+            raise
         self.member = member
         self.boot: float | None = None  # seconds that it took to be ready
         self.told_to_go = False
@@ -102,6 +108,21 @@ class MoldHandle(Handle):
         self.loaded = False
 
 
+
+
+_Handle = TypeVar("_Handle", bound=Handle)
+
+
+def with_channel(make: Callable[[Channel], _Handle]) -> tuple[_Handle, Channel]:
+    """The handle that `make` returns for our end of a new channel, and the other end.  OSError;
+    then nothing is left open."""
+    ours, theirs = pair()
+    try:
+        return make(ours), theirs
+    except OSError:
+        ours.close()
+        theirs.close()
+        raise
 
 
 def describe_end(status: int | None) -> str:

@@ -246,7 +246,7 @@ class Master:
 
     def _scale(self, name: str, step: int) -> None:
         for service in self.services:
-            service.resize(max(1, service.roster.size + step))
+            service.resize(max(min(1, service.roster.size), service.roster.size + step))
             count = service.roster.size
             logger.info("%s: %s has %d %s now.", name, service.name, count,
                         "worker" if count == 1 else "workers")  # fmt: skip

@@ -12,18 +12,25 @@ before that leaves the old generation as it was, mold and all.
 from __future__ import annotations
 
 import os
-import platform
 import random
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from fastfork import __version__, app, cpus, identity, memory, mold, sockets, watch, worker
-from fastfork.channel import Channel, Message, Report, pair
+from fastfork.channel import Channel, Message, Report
 from fastfork.config import AUTO, Settings
 from fastfork.family import Family, SignalMask
-from fastfork.handle import TIME_OUT_AGAIN, Handle, MoldHandle, WorkerHandle, describe_end
+from fastfork.handle import (
+    TIME_OUT_AGAIN,
+    Handle,
+    MoldHandle,
+    WorkerHandle,
+    describe_end,
+    with_channel,
+)
 from fastfork.log import indented, logger, write
 from fastfork.roster import Member, Roster, State
 from fastfork.watch import Act, Finding
@@ -209,16 +216,19 @@ class Service:
 
     # -- the mold ------------------------------------------------------------------------
     def _start_mold(self, generation: int, now: float) -> Plan | None:
-        ours, theirs = pair()
-        handle = self.molds[generation] = MoldHandle(ours, generation, now)
+        try:
+            handle, theirs = with_channel(lambda ours: MoldHandle(ours, generation, now))
+        except OSError as error:
+            self._mold_failed(generation, self._no_mold(error), now)
+            return None
+        self.molds[generation] = handle
         try:
             born = self._fork(handle)
         except OSError as error:
             del self.molds[generation]
             handle.close()
             theirs.close()
-            self._mold_failed(generation, Report(
-                False, f"Cannot start a mold for {self.name}: {error.strerror}."), now)  # fmt: skip
+            self._mold_failed(generation, self._no_mold(error), now)
             return None
         if born is not None:
             return mold.Plan(
@@ -229,6 +239,9 @@ class Service:
             )  # fmt: skip
         theirs.close()
         return None
+
+    def _no_mold(self, error: OSError) -> Report:
+        return Report(False, f"Cannot start a mold for {self.name}: {error.strerror}.")
 
     def _fork(self, handle: Handle) -> tuple[SignalMask, int] | None:
         """In the new process: the signal mask to go back to and a descriptor for its stacks.
@@ -316,33 +329,45 @@ class Service:
         asked_for = sum(not handle.pid for handle in self.workers.values())
         return handle is not None and handle.loaded and asked_for < MOST_ORDERS
 
-    def _new_worker(self, number: int, generation: int, ours: Channel, now: float) -> WorkerHandle:
+    def _new_worker(
+        self, number: int, generation: int, now: float
+    ) -> tuple[WorkerHandle, Channel] | None:
+        """A place in the tables, and the worker's end of its channel.  None if there can be none,
+        which has been told."""
         member = self.roster.starting(number, generation, now)
-        handle = WorkerHandle(ours, member, self.family.scoreboard, now)
+        try:
+            handle, theirs = with_channel(
+                lambda ours: WorkerHandle(ours, member, self.family.scoreboard, now))
+        except OSError as error:
+            self._not_started(member, str(error.strerror), now)
+            return None
         self.workers[member] = handle
         if self.settings.max_requests:
             jitter = random.randint(0, self.settings.max_requests_jitter)
             handle.most_requests = self.settings.max_requests + jitter
-        return handle
+        return handle, theirs
 
     def _order_worker(self, number: int, generation: int, now: float) -> None:
         """From the mold.  That there is one we hear from itself; that there will be none, from
         the end of its channel."""
-        ours, theirs = pair()
-        handle = self._new_worker(number, generation, ours, now)
-        order = {"number": number, "slot": handle.slot, "multiprocess": self.roster.size > 1}
-        self.molds[generation].channel.send(order, (theirs.fd, handle.stacks))
-        theirs.close()
+        new = self._new_worker(number, generation, now)
+        if new is not None:
+            handle, theirs = new
+            order = {"number": number, "slot": handle.slot, "multiprocess": self.roster.size > 1}
+            self.molds[generation].channel.send(order, (theirs.fd, handle.stacks))
+            theirs.close()
 
     def _start_worker(self, number: int, generation: int, now: float) -> Plan | None:
         """From ourselves: it will import the application."""
-        ours, theirs = pair()
-        handle = self._new_worker(number, generation, ours, now)
+        new = self._new_worker(number, generation, now)
+        if new is None:
+            return None
+        handle, theirs = new
         try:
             born = self._fork(handle)
         except OSError as error:
             theirs.close()
-            self._not_started(handle, str(error.strerror), now)
+            self._never_was(handle, str(error.strerror), now)
             return None
         if born is not None:
             return worker.Plan(
@@ -356,11 +381,14 @@ class Service:
         self.roster.started(handle.member, handle.pid)
         return None
 
-    def _not_started(self, handle: WorkerHandle, why: str, now: float) -> None:
+    def _never_was(self, handle: WorkerHandle, why: str, now: float) -> None:
         del self.workers[handle.member]
         handle.close()
-        candidate = handle.member.generation == self.roster.candidate
-        delay = self.roster.not_started(handle.member, now)
+        self._not_started(handle.member, why, now)
+
+    def _not_started(self, member: Member, why: str, now: float) -> None:
+        candidate = member.generation == self.roster.candidate
+        delay = self.roster.not_started(member, now)
         report = Report(False, f"Cannot start a worker for {self.name}: {why}.")
         self._boot_failed(report, delay, candidate)
 
@@ -372,7 +400,7 @@ class Service:
         for handle in list(self.workers.values()):
             self._hear_worker(handle, now)
             if handle.ended and not handle.pid:
-                self._not_started(handle, "its mold has not forked it", now)
+                self._never_was(handle, "its mold has not forked it", now)
 
     def _hear_worker(self, handle: WorkerHandle, now: float) -> None:
         for message in handle.receive():
@@ -598,7 +626,7 @@ class Service:
         self.announced = True
         logger.info(
             "%s on %s: %s, Python %s, fastfork %s, pid %d", self.name, ", ".join(self.urls),
-            _workers(self.roster.size), platform.python_version(), __version__,
+            _workers(self.roster.size), "{}.{}.{}".format(*sys.version_info), __version__,
             self.family.master)  # fmt: skip
         if self.greeting:
             write(self.greeting + "\n")
