@@ -220,10 +220,10 @@ def test_a_second_sighup_during_a_reload(web, tmp_path, gate):
     server.signal(signal.SIGHUP)
     wait_for(lambda: server.stderr.count("SIGHUP: ") == 2)
     gate.open()
-    wait_for(lambda: server.get("/").body == b"three", message=lambda: server.stderr)
+    server.wait_stderr("web:app is reloaded: generation 3, 2 workers.")
+    assert server.get("/").body == b"three"
     wait_for(lambda: len(server.workers()) == 2 and len(server.molds()) == 1,
              message=lambda: server.stderr)
-    assert server.get("/").body == b"three"
 
 
 def test_many_sighups_at_once(web, tmp_path):
