@@ -7,7 +7,7 @@ import signal
 import pytest
 from harness import alive, children, wait_for
 from load import Load
-from seen import kinds, kinds_at_rest, ready
+from seen import kinds, kinds_at_rest, ready, service
 
 VERSION = """
 import os
@@ -220,25 +220,26 @@ def test_a_second_sighup_during_a_reload(web, tmp_path, gate):
     server.signal(signal.SIGHUP)
     wait_for(lambda: server.stderr.count("SIGHUP: ") == 2)
     gate.open()
-    wait_for(lambda: server.get("/").body == b"three", message=lambda: server.stderr)
+    server.wait_stderr("web:app is reloaded: generation 3, 2 workers.")
+    assert server.get("/").body == b"three"
     wait_for(lambda: len(server.workers()) == 2 and len(server.molds()) == 1,
              message=lambda: server.stderr)
-    assert server.get("/").body == b"three"
 
 
 def test_many_sighups_at_once(web, tmp_path):
     """Each begins anew, whatever the last one was doing; in the end the newest code serves."""
-    server = web(VERSION.format(0), workers=3)
+    control = tmp_path / "control"
+    server = web(VERSION.format(0), "--control", str(control), workers=3)
     with Load(server.address, clients=8, target="/pid") as load:
         for version in range(1, 16):
             (tmp_path / "web.py").write_text(VERSION.format(repr(f"{version:_>5}")))
             server.signal(signal.SIGHUP)
             load.wait_answered(load.answered + 20)
         wait_for(lambda: server.get("/").body == b"___15", message=lambda: server.stderr)
-        wait_for(lambda: len(server.workers()) == 3 and len(server.molds()) == 1,
-                 message=lambda: server.stderr)
+        wait_for(lambda: service(control)["state"] == "serving", message=lambda: server.stderr)
+        assert server.get("/").body == b"___15"
     assert load.failures == []
-    assert server.get("/").body == b"___15"
+    wait_for(lambda: len(server.workers()) == 3 and len(server.molds()) == 1)
 
 
 def test_molds_that_are_killed_in_the_middle(web):
