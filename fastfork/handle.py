@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from fastfork import stacks
-from fastfork.channel import Channel, Message, pair
+from fastfork.channel import Channel, ChannelError, Message, pair
+from fastfork.log import logger
 from fastfork.roster import Member
 from fastfork.scoreboard import Scoreboard
 
@@ -36,14 +37,24 @@ class Handle:
 
     def send(self, number: int) -> None:
         """A signal.  Only to a child that was not yet waited for: the pid is no stranger's."""
-        if self.pid and not self.buried:
+        if not self.pid or self.buried:
+            return
+        try:
             os.kill(self.pid, number)
+        except ProcessLookupError:
+            pass
+        except PermissionError:  # root without CAP_KILL, and --user
+            logger.error("The master may not send signals to its process %d.", self.pid)
 
     def receive(self) -> list[Message]:
-        """What it has reported since; sets `ended`."""
+        """What it has reported since; sets `ended`.  ChannelError; then nothing more is read."""
         if self.ended:
             return []
-        messages, self.ended = self.channel.pending()
+        try:
+            messages, self.ended = self.channel.pending()
+        except ChannelError:
+            self.ended = True
+            raise
         return messages
 
     def condemn(self, why: str, now: float) -> None:
@@ -85,7 +96,9 @@ class WorkerHandle(Handle):
         self.member = member
         self.boot: float | None = None  # seconds that it took to be ready
         self.told_to_go = False
+        self.timed_out: tuple[int, float] | None = None  # request and deadline last told of
         self.timed_out_at = 0.0
+        self.reported = False
         self.most_requests = 0  # 0: no limit
         self._scoreboard = scoreboard
 
@@ -106,6 +119,7 @@ class MoldHandle(Handle):
         super().__init__(channel, now)
         self.generation = generation
         self.loaded = False
+        self.reported = False
 
 
 

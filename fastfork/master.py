@@ -268,6 +268,8 @@ class Master:
         if self.successor is not None:
             self.successor.send(signal.SIGTERM)
         for service in self.services:
+            if self.successor is not None:
+                sockets.claim(service.listeners)
             service.stop(self._now, timeout)
 
     # -- deaths --------------------------------------------------------------------------

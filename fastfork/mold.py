@@ -15,6 +15,7 @@ are wanted at once share an intermediate.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -75,6 +76,15 @@ def run(plan: Plan) -> worker.Plan:
     application = _import(plan)
     if application is None:
         os._exit(EXIT_FAILED)
+    try:
+        return _serve(plan, application, strangers)
+    except BaseException as error:
+        log.logger.critical("The mold failed.", exc_info=error)
+        os._exit(EXIT_FAILED)
+
+
+def _serve(plan: Plan, application: app.Application, strangers: Strangers) -> worker.Plan:
+    """Carry out orders for ever.  Returns in the workers."""
     while True:
         orders = _receive(plan.channel)
         for order in orders:
@@ -114,7 +124,8 @@ def _import(plan: Plan) -> app.Application | None:
         worker.assume(plan.settings, plan.identity)
         _core.die_with_parent(plan.master)  # after a change of the user, which would clear it
         application = worker.load(plan.settings, plan.reference)
-        stacks.register(plan.stacks)  # the import may have had its way with signals
+        worker.take_over_signals()
+        stacks.register(plan.stacks)
         found = tuple(snapshot.found()) if plan.settings.preload == "auto" else ()
     except app.BootError as failure:
         plan.channel.send(Report(False, failure.sentence, failure.trace).message())
@@ -143,7 +154,8 @@ def _fork(
             return _be_intermediate(plan, orders), mask
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if intermediate > 0:
-        os.waitpid(intermediate, 0)
+        with contextlib.suppress(ChildProcessError):  # the application ignores SIGCHLD: it is gone
+            os.waitpid(intermediate, 0)
     return None
 
 

@@ -65,9 +65,6 @@ def run(plan: Plan) -> int:
     plan.channel.send({"hello": os.getpid()})
     if plan.application is None:
         reset_signals()
-    else:  # the import may have left others than the mold had
-        for number in (signal.SIGTERM, signal.SIGQUIT):
-            signal.signal(number, signal.SIG_DFL)
     stacks.register(plan.stacks)
     belongings: list[Closable] = [*plan.listeners, plan.channel]
     if plan.strangers is None:
@@ -183,6 +180,13 @@ def reset_signals() -> None:
         signal.signal(number, ignore)
 
 
+def take_over_signals() -> None:
+    """In a mold, after the import: what stops the application in a worker is not for this one."""
+    for number in (signal.SIGTERM, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, ignore)
+
+
 def _install_signals(core: _core.Worker, settings: Settings, stacks_fd: int) -> None:
     """Take over from whatever the application left.  Handlers of its own for signals that mean
     nothing to us (SIGUSR2 for a status report, say) stay."""
@@ -226,8 +230,9 @@ def _watch_channel(core: _core.Worker, plan: Plan, access_log: int) -> None:
             if "reopen" in order:
                 core.flush_access_log()
                 _reopen_access_log(plan.access_log, access_log)
-        if ended:  # the life-line tells why
+        if ended:  # the master is gone, or has given this worker up
             core.unwatch(plan.channel.fd)
+            core.drain(ORPHAN_DRAIN)
 
     core.watch(plan.channel.fd, receive)
 
