@@ -34,6 +34,7 @@ class Handle:
         self.killed = False  # by us
         self.ended = False  # the channel is: nothing can come any more
         self.buried = False  # it was waited for
+        self.powerless = False  # we: it does not take signals from us
 
     def send(self, number: int) -> None:
         """A signal.  Only to a child that was not yet waited for: the pid is no stranger's."""
@@ -44,7 +45,9 @@ class Handle:
         except ProcessLookupError:
             pass
         except PermissionError:  # root without CAP_KILL, and --user
-            logger.error("The master may not send signals to its process %d.", self.pid)
+            if not self.powerless:
+                logger.error("The master may not send signals to its process %d.", self.pid)
+            self.powerless = True
 
     def receive(self) -> list[Message]:
         """What it has reported since; sets `ended`.  ChannelError; then nothing more is read."""

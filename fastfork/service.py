@@ -490,7 +490,9 @@ class Service:
             if now - handle.born > self.settings.boot_timeout:
                 handle.condemn(self._not_booted(), now)
             return
-        patience = self.settings.liveness_timeout or self.settings.boot_timeout
+        patience = self.settings.boot_timeout
+        if self.settings.liveness_timeout:
+            patience = min(patience, self.settings.liveness_timeout)
         for asked_for in self.workers.values():
             of_it = asked_for.member.generation == handle.generation and not asked_for.pid
             if of_it and now - asked_for.born > patience:
