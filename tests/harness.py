@@ -334,7 +334,7 @@ def children(pid):
 def name(pid):
     """What the process calls itself; "" if it is gone."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").rstrip("\n")
     except OSError:
         return ""
 
@@ -342,6 +342,7 @@ def name(pid):
 def alive(pid):
     """True while the process runs (a zombie does not)."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")  # names need not be text
+        return stat.rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
