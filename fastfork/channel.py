@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import array
 import json
+import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +24,14 @@ MOST_TRACE = 12 << 10  # characters of a traceback that is reported
 MOST_SENTENCE = 2000
 MOST_DESCRIPTORS = 4
 
+MOST_MESSAGES = 16  # that are taken at a time
+
 Message = dict[str, Any]
+
+
+class ChannelError(Exception):
+    """What stands in a channel is nothing that fastfork sends: an application has written to a
+    descriptor that is not its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +54,31 @@ class Report:
 
     @staticmethod
     def read(message: Mapping[str, Any]) -> Report:
+        """ChannelError if it is none."""
+        if message.keys() != _SHAPE.keys() or not all(
+            type(message[key]) is kind for key, kind in _SHAPE.items()
+        ):
+            raise ChannelError("a message that is no report")
         return Report(message["ready"], message["sentence"], message["trace"],
-                      tuple(message["remains"]))  # fmt: skip
+                      tuple(map(str, message["remains"])))  # fmt: skip
+
+
+_SHAPE = {"ready": bool, "sentence": str, "trace": str, "remains": list}  # of its message
 
 
 def _cut(text: str, most: int) -> str:
     """A traceback tells most at its ends."""
     return text if len(text) <= most else f"{text[: most // 2]}\n[...]\n{text[-most // 2 :]}"
+
+
+def _decode(data: bytes) -> Message:
+    try:
+        message = json.loads(data.decode("utf-8", "surrogatepass"))
+    except (ValueError, RecursionError):
+        message = None
+    if not isinstance(message, dict):
+        raise ChannelError("a message that cannot be read")
+    return message
 
 
 class Channel:
@@ -79,7 +105,8 @@ class Channel:
 
     def receive(self) -> tuple[Message | None, list[int]]:
         """The next message and the descriptors that came with it, close-on-exec.  None: the
-        other side is gone.  BlockingIOError if the channel does not block and there is none."""
+        other side is gone.  BlockingIOError if the channel does not block and there is none;
+        ChannelError."""
         room = socket.CMSG_SPACE(MOST_DESCRIPTORS * array.array("i").itemsize)
         try:
             data, ancillary, _, _ = self._socket.recvmsg(
@@ -91,20 +118,23 @@ class Channel:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 whole = len(content) // descriptors.itemsize * descriptors.itemsize
                 descriptors.frombytes(content[:whole])
-        message = json.loads(data.decode("utf-8", "surrogatepass")) if data else None
-        return message, list(descriptors)
+        return (_decode(data) if data else None), list(descriptors)
 
     def pending(self) -> tuple[list[Message], bool]:
-        """(all messages that are there, whether none can come any more).  Never blocks."""
+        """(messages that are there, whether none can come any more).  Never blocks; there may be
+        more.  ChannelError."""
         messages: list[Message] = []
-        while True:
+        while len(messages) < MOST_MESSAGES:
             try:
-                message, _ = self.receive()
+                message, descriptors = self.receive()
             except BlockingIOError:
-                return messages, False
+                break
+            for fd in descriptors:
+                os.close(fd)
             if message is None:
                 return messages, True
             messages.append(message)
+        return messages, False
 
     def set_blocking(self, blocking: bool) -> None:
         self._socket.setblocking(blocking)

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from fastfork import __version__, config, log, status
+from fastfork import __version__, config, log
 from fastfork.config import ConfigError, Setting, Settings
 
 EXIT_UNUSABLE = 2
@@ -28,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError("fastfork runs on Linux only.")
         arguments = _parse(sys.argv[1:] if argv is None else argv)
         if arguments.command == "status":
+            from fastfork import status
+
             return status.run(arguments.control, arguments.pid, as_json=arguments.json)
         return _serve(_settings(arguments))
     except ConfigError as error:

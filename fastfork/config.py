@@ -7,7 +7,6 @@ and whatever other source of settings comes later reads the same table through `
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 import shlex
@@ -483,5 +482,7 @@ def _check_together(settings: Settings) -> None:
 
 def perhaps(name: str, known: Iterable[str]) -> str:
     """" (perhaps 'x' is meant)", or nothing if no known name is near."""
+    import difflib  # only where there is something to complain of
+
     near = difflib.get_close_matches(name, list(known), n=1)
     return f" (perhaps {near[0]!r} is meant)" if near else ""

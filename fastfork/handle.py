@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from fastfork import stacks
-from fastfork.channel import Channel, Message
+from fastfork.channel import Channel, ChannelError, Message, pair
+from fastfork.log import logger
 from fastfork.roster import Member
 from fastfork.scoreboard import Scoreboard
 
@@ -22,6 +24,7 @@ class Handle:
     """A process that has been asked for.  `pid` is 0 until it is known."""
 
     def __init__(self, channel: Channel, now: float) -> None:
+        """OSError if there is no descriptor for its stacks."""
         self.channel = channel
         self.pid = 0
         self.born = now
@@ -31,17 +34,30 @@ class Handle:
         self.killed = False  # by us
         self.ended = False  # the channel is: nothing can come any more
         self.buried = False  # it was waited for
+        self.powerless = False  # we: it does not take signals from us
 
     def send(self, number: int) -> None:
         """A signal.  Only to a child that was not yet waited for: the pid is no stranger's."""
-        if self.pid and not self.buried:
+        if not self.pid or self.buried:
+            return
+        try:
             os.kill(self.pid, number)
+        except ProcessLookupError:
+            pass
+        except PermissionError:  # root without CAP_KILL, and --user
+            if not self.powerless:
+                logger.error("The master may not send signals to its process %d.", self.pid)
+            self.powerless = True
 
     def receive(self) -> list[Message]:
-        """What it has reported since; sets `ended`."""
+        """What it has reported since; sets `ended`.  ChannelError; then nothing more is read."""
         if self.ended:
             return []
-        messages, self.ended = self.channel.pending()
+        try:
+            messages, self.ended = self.channel.pending()
+        except ChannelError:
+            self.ended = True
+            raise
         return messages
 
     def condemn(self, why: str, now: float) -> None:
@@ -74,12 +90,18 @@ class WorkerHandle(Handle):
     def __init__(
         self, channel: Channel, member: Member, scoreboard: Scoreboard, now: float
     ) -> None:
-        super().__init__(channel, now)
         self.slot = scoreboard.take()
+        try:
+            super().__init__(channel, now)
+        except OSError:
+            scoreboard.give_back(self.slot)
+            raise
         self.member = member
         self.boot: float | None = None  # seconds that it took to be ready
         self.told_to_go = False
+        self.timed_out: tuple[int, float] | None = None  # request and deadline last told of
         self.timed_out_at = 0.0
+        self.reported = False
         self.most_requests = 0  # 0: no limit
         self._scoreboard = scoreboard
 
@@ -100,8 +122,24 @@ class MoldHandle(Handle):
         super().__init__(channel, now)
         self.generation = generation
         self.loaded = False
+        self.reported = False
 
 
+
+
+_Handle = TypeVar("_Handle", bound=Handle)
+
+
+def with_channel(make: Callable[[Channel], _Handle]) -> tuple[_Handle, Channel]:
+    """The handle that `make` returns for our end of a new channel, and the other end.  OSError;
+    then nothing is left open."""
+    ours, theirs = pair()
+    try:
+        return make(ours), theirs
+    except OSError:
+        ours.close()
+        theirs.close()
+        raise
 
 
 def describe_end(status: int | None) -> str:

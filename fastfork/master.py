@@ -35,6 +35,9 @@ from fastfork.upgrade import Successor, Upgrade
 
 OOM_LOOK = 2.0  # seconds between two looks at what the kernel has killed
 
+INHERITANCE = 5.0  # seconds that a pid file may take to be ours
+INHERIT_AGAIN = 0.05
+
 EXIT_OK, EXIT_FAILED, EXIT_UNUSABLE = 0, 1, 2
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
@@ -80,6 +83,7 @@ class Master:
         self._interrupted = False  # by one SIGINT; the second one means it
         self._watchdog_at = 0.0
         self._told_ready = False  # systemd has been
+        self._inherit_until = 0.0  # the pid file, at a binary upgrade (0: not now)
 
     def run(self) -> int | Plan:
         """Serve.  Returns the exit status in the master, a plan in every other process.
@@ -131,9 +135,14 @@ class Master:
                     self._stop(EXIT_UNUSABLE, None if self.ready else BOOT_FAILURE_GRACE)
             self._announce()
             self._look_at_upgrade()
-            if self._exit_status is not None and all(s.over() for s in self.services):
+            if self._exit_status is not None and self._over():
                 return self._exit_status
             self._sleep()
+
+    def _over(self) -> bool:
+        """Is nobody left who could be waited for?  Whom we cannot reach ends with the life-line."""
+        handles = [handle for service in self.services for handle in service.handles()]
+        return not handles or any(handle.powerless for handle in handles)
 
     # -- beginning and end ---------------------------------------------------------------
     def _bind(self) -> None:
@@ -246,7 +255,7 @@ class Master:
 
     def _scale(self, name: str, step: int) -> None:
         for service in self.services:
-            service.resize(max(1, service.roster.size + step))
+            service.resize(max(min(1, service.roster.size), service.roster.size + step))
             count = service.roster.size
             logger.info("%s: %s has %d %s now.", name, service.name, count,
                         "worker" if count == 1 else "workers")  # fmt: skip
@@ -268,6 +277,8 @@ class Master:
         if self.successor is not None:
             self.successor.send(signal.SIGTERM)
         for service in self.services:
+            if self.successor is not None:
+                sockets.claim(service.listeners)
             service.stop(self._now, timeout)
 
     # -- deaths --------------------------------------------------------------------------
@@ -356,6 +367,8 @@ class Master:
     def _look_at_upgrade(self) -> None:
         if self.predecessor is not None and self.predecessor.over():
             self._succeed()
+        if self._inherit_until:
+            self._inherit_pid_file()
         successor = self.successor
         if successor is None:
             return
@@ -393,13 +406,20 @@ class Master:
         self._told_ready = False  # nobody listened to us before
         for service in self.services:
             sockets.claim(service.listeners)
-        if self.pid_file is not None:
-            try:
-                self.pid_file.acquire()
-            except PidFileError as error:
-                logger.error("%s", error)
+        self._inherit_until = self._now + INHERITANCE
         if self.control is None:  # a path of its own; with auto every master has another
             self.control = Control.make(self.control_path, self._answer)
+
+    def _inherit_pid_file(self) -> None:
+        """The old master lets go of it, or it is killed and the kernel has yet to notice."""
+        try:
+            if self.pid_file is not None:
+                self.pid_file.acquire()
+        except PidFileError as error:
+            if self._now < self._inherit_until:
+                return
+            logger.error("%s", error)
+        self._inherit_until = 0.0
 
     # -- the rest ------------------------------------------------------------------------
     def _sleep(self) -> None:
@@ -419,6 +439,8 @@ class Master:
                 poll.register(fd, events)
             times.append(self.control.next_event())
         times.append(self._beat())
+        if self._inherit_until:
+            times.append(self._now + INHERIT_AGAIN)
         soonest = min((at for at in times if at is not None), default=None)
         timeout = None
         if soonest is not None:

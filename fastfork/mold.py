@@ -9,11 +9,13 @@ child) and leaves no trace: what the application registered with atexit runs in 
                                                (ends at once)
 
 So the worker's parent is the master, which adopts orphans: the master reaps all workers, whoever
-forked them, and a worker keeps its parent when the mold goes at a reload.
+forked them, and a worker keeps its parent when the mold goes at a reload.  Several workers that
+are wanted at once share an intermediate.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -24,11 +26,13 @@ from dataclasses import dataclass
 from fastfork import _core, app, hooks, log, remains, scoreboard, stacks, worker
 from fastfork.channel import Channel, Message, Report, from_descriptor
 from fastfork.config import Settings
+from fastfork.family import SignalMask
 from fastfork.handlers import Strangers
 from fastfork.identity import Identity
 from fastfork.sockets import Listener
 
 EXIT_OK, EXIT_FAILED = 0, 1
+MOST_ORDERS = 8  # that are carried out at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,20 @@ class Plan:
     channel: Channel
     scoreboard: scoreboard.Scoreboard
     stacks: int
-    signal_mask: set[int | signal.Signals]
+    signal_mask: SignalMask
+
+
+@dataclass(slots=True)
+class _Order:
+    """To fork a worker; its channel and the file for its stacks came along."""
+
+    message: Message
+    channel: Channel
+    stacks: int
+
+    def close(self) -> None:
+        self.channel.close()
+        os.close(self.stacks)
 
 
 def run(plan: Plan) -> worker.Plan:
@@ -59,28 +76,55 @@ def run(plan: Plan) -> worker.Plan:
     application = _import(plan)
     if application is None:
         os._exit(EXIT_FAILED)
+    try:
+        return _serve(plan, application, strangers)
+    except BaseException as error:
+        log.logger.critical("The mold failed.", exc_info=error)
+        os._exit(EXIT_FAILED)
+
+
+def _serve(plan: Plan, application: app.Application, strangers: Strangers) -> worker.Plan:
+    """Carry out orders for ever.  Returns in the workers."""
     while True:
-        order, descriptors = plan.channel.receive()
-        if order is None:
+        orders = _receive(plan.channel)
+        for order in orders:
+            hooks.run_fork_before(_who(plan, order))
+        forked = _fork(plan, orders, strangers)
+        if forked is not None:
+            order, mask = forked
+            return _become_worker(plan, order, orders, mask, application, strangers)
+        for order in orders:
+            order.close()
+
+
+def _receive(channel: Channel) -> list[_Order]:
+    """At least one order; others are taken along if they are there already, because one
+    intermediate process serves them all."""
+    orders: list[_Order] = []
+    while len(orders) < MOST_ORDERS:
+        channel.set_blocking(not orders)
+        try:
+            message, descriptors = channel.receive()
+        except BlockingIOError:
+            break
+        if message is None:
             os._exit(EXIT_OK)  # without atexit: what is registered there belongs to workers
-        channel, stacks_fd = from_descriptor(descriptors[0]), descriptors[1]
-        mask = _fork_worker(plan, order, strangers)
-        if mask is not None:
-            return _become_worker(
-                plan, order, channel, stacks_fd, mask, application, strangers)
-        channel.close()
-        os.close(stacks_fd)
+        orders.append(_Order(message, from_descriptor(descriptors[0]), descriptors[1]))
+    return orders
+
+
+def _who(plan: Plan, order: _Order) -> hooks.Worker:
+    return hooks.Worker(str(plan.reference), order.message["number"], plan.generation, 0)
 
 
 def _import(plan: Plan) -> app.Application | None:
     """The application, or None if it does not serve as a mold.  The master has been told."""
     snapshot = remains.before()
-    # Set before, because loading changes the user, which would clear it; and after, because it
-    # has.
-    _core.die_with_parent(plan.master)
     try:
-        application = worker.load(plan.settings, plan.reference, plan.identity)
-        _core.die_with_parent(plan.master)
+        worker.assume(plan.settings, plan.identity)
+        _core.die_with_parent(plan.master)  # after a change of the user, which would clear it
+        application = worker.load(plan.settings, plan.reference)
+        worker.take_over_signals()
         stacks.register(plan.stacks)
         found = tuple(snapshot.found()) if plan.settings.preload == "auto" else ()
     except app.BootError as failure:
@@ -98,63 +142,70 @@ def _import(plan: Plan) -> app.Application | None:
     return None if found else application
 
 
-def _fork_worker(
-    plan: Plan, order: Message, strangers: Strangers
-) -> set[int | signal.Signals] | None:
-    """The signal mask to go back to in the worker, None in the mold.  Whether there is a worker
-    the master hears from itself; if there is none, its channel ends."""
-    hooks.run_fork_before(hooks.Worker(
-        str(plan.reference), order["number"], plan.generation, 0))  # fmt: skip
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        with strangers.own_fork():
-            intermediate = os.fork()
-    except OSError as error:
-        intermediate = -1
-        log.logger.error("Cannot fork a worker for %s: %s.", plan.reference, error.strerror)
-    if intermediate == 0:
-        me = os.getpid()
-        try:
-            with strangers.own_fork():
-                if os.fork():
-                    os._exit(EXIT_OK)
-        except OSError as error:
-            log.logger.error("Cannot fork a worker for %s: %s.", plan.reference, error.strerror)
-            os._exit(EXIT_FAILED)
-        while os.getppid() == me:  # it is ending: then we are the master's
-            time.sleep(0.0001)
-        return mask
+def _fork(
+    plan: Plan, orders: list[_Order], strangers: Strangers
+) -> tuple[_Order, SignalMask] | None:
+    """In each worker its order and the signal mask to go back to, None in the mold.  Whether there
+    is a worker the master hears from itself; if there is none, its channel ends."""
+    mask: SignalMask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    with strangers.own_fork():
+        intermediate = _try_fork(plan)
+        if intermediate == 0:
+            return _be_intermediate(plan, orders), mask
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if intermediate > 0:
-        os.waitpid(intermediate, 0)
+        with contextlib.suppress(ChildProcessError):  # the application ignores SIGCHLD: it is gone
+            os.waitpid(intermediate, 0)
     return None
+
+
+def _be_intermediate(plan: Plan, orders: list[_Order]) -> _Order:
+    """Fork the workers and end.  Returns in the workers, when their parent is the master."""
+    me = os.getpid()
+    for order in orders:
+        if _try_fork(plan) == 0:
+            while os.getppid() == me:
+                time.sleep(0.0002)
+            return order
+    os._exit(EXIT_OK)
+
+
+def _try_fork(plan: Plan) -> int:
+    """-1 if it cannot be done, which the log says."""
+    try:
+        return os.fork()
+    except OSError as error:
+        log.logger.error("Cannot fork a worker for %s: %s.", plan.reference, error.strerror)
+        return -1
 
 
 def _become_worker(
     plan: Plan,
-    order: Message,
-    channel: Channel,
-    stacks_fd: int,
-    mask: set[int | signal.Signals],
+    order: _Order,
+    orders: list[_Order],
+    mask: SignalMask,
     application: app.Application,
     strangers: Strangers,
 ) -> worker.Plan:
-    """In the new process: let go of what is the mold's."""
+    """In the new process: let go of what is the mold's or a sibling's."""
     plan.channel.close()
     os.close(plan.stacks)
+    for other in orders:
+        if other is not order:
+            other.close()
     return worker.Plan(
         settings=plan.settings,
         reference=plan.reference,
         access_log=plan.access_log,
         identity=plan.identity,
         listeners=plan.listeners,
-        number=order["number"],
+        number=order.message["number"],
         generation=plan.generation,
-        multiprocess=order["multiprocess"],
+        multiprocess=order.message["multiprocess"],
         lifeline=plan.lifeline,
-        channel=channel,
-        slot=plan.scoreboard.view(order["slot"]),
-        stacks=stacks_fd,
+        channel=order.channel,
+        slot=plan.scoreboard.view(order.message["slot"]),
+        stacks=order.stacks,
         signal_mask=mask,
         application=application,
         strangers=strangers,

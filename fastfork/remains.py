@@ -65,7 +65,8 @@ class Snapshot:
         names: Counter[str] = Counter()
         for task in sorted(tasks - {thread.native_id for thread in ours}):
             with contextlib.suppress(OSError):  # it has ended
-                names[(PROC / "task" / str(task) / "comm").read_text().rstrip("\n")] += 1
+                comm = PROC / "task" / str(task) / "comm"  # cut after 15 bytes, wherever that is
+                names[comm.read_text(errors="backslashreplace").rstrip("\n")] += 1
         for name, count in names.items():
             left.append(f"{count} native threads" if count > 1 else "a native thread")
             left[-1] += f" (comm {name!r})"

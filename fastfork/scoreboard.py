@@ -6,6 +6,7 @@ Made before the first fork, so that whoever forks a worker, it has it.
 
 from __future__ import annotations
 
+import errno
 import mmap
 from typing import Any
 
@@ -22,7 +23,9 @@ class Scoreboard:
         self._free = list(range(slots - 1, -1, -1))
 
     def take(self) -> int:
-        """A slot that nobody has, empty.  IndexError if there is none."""
+        """A slot that nobody has, empty.  OSError if there is none."""
+        if not self._free:
+            raise OSError(errno.ENOSPC, "the scoreboard is full")
         number = self._free.pop()
         self.view(number)[:] = bytes(_core.SLOT_SIZE)
         return number

@@ -12,18 +12,25 @@ before that leaves the old generation as it was, mold and all.
 from __future__ import annotations
 
 import os
-import platform
 import random
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from fastfork import __version__, app, cpus, identity, memory, mold, sockets, watch, worker
-from fastfork.channel import Channel, Message, Report, pair
+from fastfork.channel import Channel, ChannelError, Message, Report
 from fastfork.config import AUTO, Settings
 from fastfork.family import Family, SignalMask
-from fastfork.handle import TIME_OUT_AGAIN, Handle, MoldHandle, WorkerHandle, describe_end
+from fastfork.handle import (
+    TIME_OUT_AGAIN,
+    Handle,
+    MoldHandle,
+    WorkerHandle,
+    describe_end,
+    with_channel,
+)
 from fastfork.log import indented, logger, write
 from fastfork.roster import Member, Roster, State
 from fastfork.watch import Act, Finding
@@ -112,7 +119,7 @@ class Service:
         for member in self.roster.overdue(now):
             given = (member.deadline or now) - member.since
             self.roster.killed(member)
-            self._condemn(self.workers[member], f"it has not left within {given:g} s", now)
+            self.workers[member].condemn(f"it has not left within {given:g} s", now)
         for member in self.roster.to_stop(now):
             self._retire(member, now)
         self._tell_reload()
@@ -209,16 +216,19 @@ class Service:
 
     # -- the mold ------------------------------------------------------------------------
     def _start_mold(self, generation: int, now: float) -> Plan | None:
-        ours, theirs = pair()
-        handle = self.molds[generation] = MoldHandle(ours, generation, now)
+        try:
+            handle, theirs = with_channel(lambda ours: MoldHandle(ours, generation, now))
+        except OSError as error:
+            self._mold_failed(generation, self._no_mold(error), now)
+            return None
+        self.molds[generation] = handle
         try:
             born = self._fork(handle)
         except OSError as error:
             del self.molds[generation]
             handle.close()
             theirs.close()
-            self._mold_failed(generation, Report(
-                False, f"Cannot start a mold for {self.name}: {error.strerror}."), now)  # fmt: skip
+            self._mold_failed(generation, self._no_mold(error), now)
             return None
         if born is not None:
             return mold.Plan(
@@ -229,6 +239,9 @@ class Service:
             )  # fmt: skip
         theirs.close()
         return None
+
+    def _no_mold(self, error: OSError) -> Report:
+        return Report(False, f"Cannot start a mold for {self.name}: {error.strerror}.")
 
     def _fork(self, handle: Handle) -> tuple[SignalMask, int] | None:
         """In the new process: the signal mask to go back to and a descriptor for its stacks.
@@ -258,21 +271,32 @@ class Service:
         return None
 
     def _hear_mold(self, handle: MoldHandle, now: float) -> None:
-        for message in handle.receive():
-            report = Report.read(message)
-            generation = handle.generation
-            if report.ready:
-                handle.loaded = True
-                logger.debug("The mold %d of %s has imported it in %.1f s.", handle.pid, self.name,
-                             now - handle.born)  # fmt: skip
-                self._loaded(generation)
-            else:
-                self._let_mold_go(generation)
-                if report.remains:
-                    self._tell_remains(report.remains)
-                    self._loaded_nowhere(generation)
-                else:
-                    self._mold_failed(generation, report, now)
+        try:
+            for message in handle.receive():
+                if handle.reported:
+                    raise ChannelError("a second report")
+                handle.reported = True
+                self._hear_mold_report(handle, Report.read(message), now)
+        except ChannelError as error:
+            self._mistrust(handle, error, now)
+
+    def _hear_mold_report(self, handle: MoldHandle, report: Report, now: float) -> None:
+        if report.ready:
+            handle.loaded = True
+            logger.debug("The mold %d of %s has imported it in %.1f s.", handle.pid, self.name,
+                         now - handle.born)  # fmt: skip
+            self._loaded(handle.generation)
+            return
+        self._let_mold_go(handle.generation)
+        if report.remains:
+            self._tell_remains(report.remains)
+            self._loaded_nowhere(handle.generation)
+        else:
+            self._mold_failed(handle.generation, report, now)
+
+    def _mistrust(self, handle: Handle, error: ChannelError, now: float) -> None:
+        """Its application has written to descriptors that are not its own: who knows to which."""
+        handle.condemn(f"its channel to the master holds {error}", now)
 
     def _let_mold_go(self, generation: int) -> None:
         handle = self.molds.pop(generation)
@@ -316,33 +340,45 @@ class Service:
         asked_for = sum(not handle.pid for handle in self.workers.values())
         return handle is not None and handle.loaded and asked_for < MOST_ORDERS
 
-    def _new_worker(self, number: int, generation: int, ours: Channel, now: float) -> WorkerHandle:
+    def _new_worker(
+        self, number: int, generation: int, now: float
+    ) -> tuple[WorkerHandle, Channel] | None:
+        """A place in the tables, and the worker's end of its channel.  None if there can be none,
+        which has been told."""
         member = self.roster.starting(number, generation, now)
-        handle = WorkerHandle(ours, member, self.family.scoreboard, now)
+        try:
+            handle, theirs = with_channel(
+                lambda ours: WorkerHandle(ours, member, self.family.scoreboard, now))
+        except OSError as error:
+            self._not_started(member, str(error.strerror), now)
+            return None
         self.workers[member] = handle
         if self.settings.max_requests:
             jitter = random.randint(0, self.settings.max_requests_jitter)
             handle.most_requests = self.settings.max_requests + jitter
-        return handle
+        return handle, theirs
 
     def _order_worker(self, number: int, generation: int, now: float) -> None:
         """From the mold.  That there is one we hear from itself; that there will be none, from
         the end of its channel."""
-        ours, theirs = pair()
-        handle = self._new_worker(number, generation, ours, now)
-        order = {"number": number, "slot": handle.slot, "multiprocess": self.roster.size > 1}
-        self.molds[generation].channel.send(order, (theirs.fd, handle.stacks))
-        theirs.close()
+        new = self._new_worker(number, generation, now)
+        if new is not None:
+            handle, theirs = new
+            order = {"number": number, "slot": handle.slot, "multiprocess": self.roster.size > 1}
+            self.molds[generation].channel.send(order, (theirs.fd, handle.stacks))
+            theirs.close()
 
     def _start_worker(self, number: int, generation: int, now: float) -> Plan | None:
         """From ourselves: it will import the application."""
-        ours, theirs = pair()
-        handle = self._new_worker(number, generation, ours, now)
+        new = self._new_worker(number, generation, now)
+        if new is None:
+            return None
+        handle, theirs = new
         try:
             born = self._fork(handle)
         except OSError as error:
             theirs.close()
-            self._not_started(handle, str(error.strerror), now)
+            self._never_was(handle, str(error.strerror), now)
             return None
         if born is not None:
             return worker.Plan(
@@ -356,11 +392,14 @@ class Service:
         self.roster.started(handle.member, handle.pid)
         return None
 
-    def _not_started(self, handle: WorkerHandle, why: str, now: float) -> None:
+    def _never_was(self, handle: WorkerHandle, why: str, now: float) -> None:
         del self.workers[handle.member]
         handle.close()
-        candidate = handle.member.generation == self.roster.candidate
-        delay = self.roster.not_started(handle.member, now)
+        self._not_started(handle.member, why, now)
+
+    def _not_started(self, member: Member, why: str, now: float) -> None:
+        candidate = member.generation == self.roster.candidate
+        delay = self.roster.not_started(member, now)
         report = Report(False, f"Cannot start a worker for {self.name}: {why}.")
         self._boot_failed(report, delay, candidate)
 
@@ -372,21 +411,32 @@ class Service:
         for handle in list(self.workers.values()):
             self._hear_worker(handle, now)
             if handle.ended and not handle.pid:
-                self._not_started(handle, "its mold has not forked it", now)
+                self._never_was(handle, "its mold has not forked it", now)
 
     def _hear_worker(self, handle: WorkerHandle, now: float) -> None:
-        for message in handle.receive():
-            if "hello" in message:
-                self._met(handle, message["hello"])
-            else:
-                self._hear_report(handle, Report.read(message), now)
+        try:
+            for message in handle.receive():
+                if message.keys() == {"hello"}:
+                    self._met(handle, message["hello"])
+                elif handle.reported:
+                    raise ChannelError("a second report")
+                else:
+                    handle.reported = True
+                    self._hear_report(handle, Report.read(message), now)
+        except ChannelError as error:
+            self._mistrust(handle, error, now)
 
-    def _met(self, handle: WorkerHandle, pid: int) -> None:
-        if not handle.pid:
-            handle.pid = pid
-            self.roster.started(handle.member, pid)
-            if handle.told_to_go:  # before we knew whom to tell
-                handle.send(signal.SIGTERM)
+    def _met(self, handle: WorkerHandle, pid: Any) -> None:
+        """A worker says who it is.  ChannelError if it cannot be that."""
+        if handle.pid == pid:
+            return  # we have forked it ourselves
+        known = {other.pid for service in self.family.services for other in service.handles()}
+        if handle.pid or type(pid) is not int or pid in known or not is_child(pid):
+            raise ChannelError("a wrong pid")
+        handle.pid = pid
+        self.roster.started(handle.member, pid)
+        if handle.told_to_go:  # before we knew whom to tell
+            handle.send(signal.SIGTERM)
 
     def _hear_report(self, handle: WorkerHandle, report: Report, now: float) -> None:
         member = handle.member
@@ -433,8 +483,20 @@ class Service:
             if handle.pid and not handle.condemned:
                 self._look_at_worker(handle, bool(measure), now)
         for mold_handle in self.molds.values():
-            if not mold_handle.loaded and now - mold_handle.born > self.settings.boot_timeout:
-                self._condemn(mold_handle, self._not_booted(), now)
+            self._look_at_mold(mold_handle, now)
+
+    def _look_at_mold(self, handle: MoldHandle, now: float) -> None:
+        if not handle.loaded:
+            if now - handle.born > self.settings.boot_timeout:
+                handle.condemn(self._not_booted(), now)
+            return
+        patience = self.settings.boot_timeout
+        if self.settings.liveness_timeout:
+            patience = min(patience, self.settings.liveness_timeout)
+        for asked_for in self.workers.values():
+            of_it = asked_for.member.generation == handle.generation and not asked_for.pid
+            if of_it and now - asked_for.born > patience:
+                handle.condemn(f"it has not forked a worker within {patience:g} s", now)
 
     def _not_booted(self) -> str:
         return f"it has not booted within {self.settings.boot_timeout:g} s"
@@ -443,13 +505,13 @@ class Service:
         member, settings = handle.member, self.settings
         if member.state is State.STARTING:
             if now - handle.born > settings.boot_timeout:
-                self._condemn(handle, self._not_booted(), now)
+                handle.condemn(self._not_booted(), now)
             return
         facts = handle.facts()
         stopped = _silent(facts, now) and is_stopped(handle.pid)
         if not facts["whole"] and not stopped:
             return  # it is writing: the next look
-        finding = watch.judge_request(settings, facts, now)
+        finding = self._judge_request(handle, facts, now)
         if finding is None and member.state is State.READY:
             finding = watch.judge_life(settings, facts, member.since, stopped, now)
         if finding is None and measure:
@@ -470,9 +532,20 @@ class Service:
             if facts["deadline"] and due > now:
                 self._look_at = min(self._look_at, due + 0.001)
 
+    def _judge_request(
+        self, handle: WorkerHandle, facts: dict[str, Any], now: float
+    ) -> Finding | None:
+        finding = watch.judge_request(self.settings, facts, now)
+        late = (facts["request_number"], facts["deadline"])
+        if finding is not None and handle.timed_out != late:
+            # However late we are: it is killed only if it does not react to the first signal.
+            handle.timed_out, handle.timed_out_at = late, 0.0
+            return Finding(Act.TIME_OUT, finding.why)
+        return finding
+
     def _act(self, handle: WorkerHandle, finding: Finding, now: float) -> None:
         if finding.act is Act.KILL:
-            self._condemn(handle, finding.why, now)
+            handle.condemn(finding.why, now)
         elif finding.act is Act.TIME_OUT:
             if now - handle.timed_out_at >= TIME_OUT_AGAIN:
                 handle.timed_out_at = now
@@ -480,9 +553,6 @@ class Service:
         elif handle.member.state is State.READY and handle.member.worn is None:
             logger.info("Worker %d of %s is replaced: %s.", handle.pid, self.name, finding.why)
             self.roster.wear(handle.member, finding.why)
-
-    def _condemn(self, handle: Handle, why: str, now: float) -> None:
-        handle.condemn(why, now)
 
     def _kill_condemned(self, now: float) -> None:
         """Those that have had their moment to say where they stand."""
@@ -593,12 +663,14 @@ class Service:
 
     # -- telling -------------------------------------------------------------------------
     def announce(self) -> None:
-        if self.announced or self.roster.closed or not self.roster.all_ready():
+        if self.announced or self.roster.closed or self.roster.size == 0:
+            return
+        if not self.roster.all_ready():
             return
         self.announced = True
         logger.info(
             "%s on %s: %s, Python %s, fastfork %s, pid %d", self.name, ", ".join(self.urls),
-            _workers(self.roster.size), platform.python_version(), __version__,
+            _workers(self.roster.size), "{}.{}.{}".format(*sys.version_info), __version__,
             self.family.master)  # fmt: skip
         if self.greeting:
             write(self.greeting + "\n")
@@ -648,6 +720,16 @@ def _silent(facts: dict[str, Any], now: float) -> bool:
 def is_stopped(pid: int) -> bool:
     """Has somebody sent it SIGSTOP?  (A debugger, which is another state, is left alone.)"""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        stat = Path(f"/proc/{pid}/stat").read_bytes()  # in which its name may be anything
     except OSError:
         return False
+    return stat.rpartition(b")")[2].split()[:1] == [b"T"]
+
+
+def is_child(pid: int) -> bool:
+    """Is it a child of ours that was not waited for?"""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except (OSError, OverflowError):
+        return False
+    return True

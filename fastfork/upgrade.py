@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 
@@ -29,6 +28,8 @@ class Successor:
         self, listeners: Sequence[sockets.Listener], environ: Mapping[str, str]
     ) -> None:
         """Starts it.  OSError."""
+        import subprocess  # which most masters never need
+
         self._channel, theirs = pair()
         env = {**os.environ, **environ, VARIABLE: str(theirs.fd), **sockets.hand_over(listeners)}
         fds = [theirs.fd, *(listener.socket.fileno() for listener in listeners)]

@@ -1,7 +1,7 @@
 """One worker process, from just after the fork to the interpreter's exit.
 
-The order matters.  The guard comes first: from then on not even a worker that hangs in an
-import outlives its master.  Our signal handlers come after the import, because applications
+The order matters.  The guard comes before the import: from then on not even a worker that hangs
+in it outlives its master.  Our signal handlers come after the import, because applications
 leave handlers of their own behind; until then SIGTERM simply ends the process.
 """
 
@@ -61,14 +61,10 @@ class Plan:
 
 def run(plan: Plan) -> int:
     """Be a worker.  Returns its exit status; the caller leaves through sys.exit."""
-    _core.guard(plan.lifeline, ORPHAN_KILL)
     _core.name_process("fastfork worker")
     plan.channel.send({"hello": os.getpid()})
     if plan.application is None:
         reset_signals()
-    else:  # the import may have left others than the mold had
-        for number in (signal.SIGTERM, signal.SIGQUIT):
-            signal.signal(number, signal.SIG_DFL)
     stacks.register(plan.stacks)
     belongings: list[Closable] = [*plan.listeners, plan.channel]
     if plan.strangers is None:
@@ -78,6 +74,7 @@ def run(plan: Plan) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, plan.signal_mask)
     me = hooks.Worker(str(plan.reference), plan.number, plan.generation, os.getpid())
     try:
+        _core.guard(plan.lifeline, ORPHAN_KILL)
         core, access_log = _boot(plan, me)
     except app.BootError as failure:
         plan.channel.send(Report(False, failure.sentence, failure.trace).message())
@@ -111,7 +108,8 @@ def _boot(plan: Plan, me: hooks.Worker) -> tuple[_core.Worker, int]:
     """The core, ready to run, and the descriptor of its access log."""
     application = plan.application
     if application is None:
-        application = load(plan.settings, plan.reference, plan.identity)
+        assume(plan.settings, plan.identity)
+        application = load(plan.settings, plan.reference)
     else:
         hooks.reseed()
         hooks.run_fork_after(me)
@@ -129,15 +127,16 @@ def _boot(plan: Plan, me: hooks.Worker) -> tuple[_core.Worker, int]:
     return core, access_log
 
 
-def load(
-    settings: Settings, reference: app.Reference, identity: Identity | None
-) -> app.Application:
-    """Import the application, as whom and where it is to run.  In a mold or in a worker.
-    BootError."""
+def assume(settings: Settings, identity: Identity | None) -> None:
+    """Become the user that is to run the application.  In a mold or in a worker."""
     if settings.umask is not None:
         os.umask(settings.umask)
     if identity is not None:
         identity.assume()
+
+
+def load(settings: Settings, reference: app.Reference) -> app.Application:
+    """Import the application, where it is to run.  In a mold or in a worker.  BootError."""
     app.prepare(settings.chdir, settings.pyargv)
     application = app.load(reference)
     hooks.load(settings)
@@ -179,6 +178,13 @@ def reset_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
     for number in (signal.SIGINT, *NEEDLESS):
         signal.signal(number, ignore)
+
+
+def take_over_signals() -> None:
+    """In a mold, after the import: what stops the application in a worker is not for this one."""
+    for number in (signal.SIGTERM, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, ignore)
 
 
 def _install_signals(core: _core.Worker, settings: Settings, stacks_fd: int) -> None:
@@ -224,8 +230,9 @@ def _watch_channel(core: _core.Worker, plan: Plan, access_log: int) -> None:
             if "reopen" in order:
                 core.flush_access_log()
                 _reopen_access_log(plan.access_log, access_log)
-        if ended:  # the life-line tells why
+        if ended:  # the master is gone, or has given this worker up
             core.unwatch(plan.channel.fd)
+            core.drain(ORPHAN_DRAIN)
 
     core.watch(plan.channel.fd, receive)
 

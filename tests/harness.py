@@ -342,7 +342,7 @@ def name(pid):
 def alive(pid):
     """True while the process runs (a zombie does not)."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")  # names need not be text
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
         return stat.rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
