@@ -9,7 +9,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 def _stat(pid):
     """Fields of /proc/PID/stat from the third (state) on; None if the process is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
 
