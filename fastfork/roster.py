@@ -394,6 +394,12 @@ class Roster:
         else:
             self.candidate = generation
 
+    def adopt(self, generation: int) -> None:
+        """`generation` serves without a proof: for when nobody is wanted or there that it could
+        replace.  It may be the candidate, or a new one."""
+        self._newest = max(self._newest, generation)
+        self._serve(generation)
+
     def abandon(self) -> None:
         """Drop the candidate; its workers are outdated."""
         self.candidate = None

@@ -75,6 +75,7 @@ class Service:
         self.direct: set[int] = set()  # generations whose workers import for themselves
         self.generations = 0  # so far
         self.reloading: int | None = None  # the generation that is on its way
+        self._revive = False  # a reload brings the workers back that SIGWINCH has sent away
         self.announced = False  # all its workers have been ready once
         self.failed = ""  # why the whole server must end
         self.last_failure: Report | None = None
@@ -153,8 +154,7 @@ class Service:
     def reload(self, now: float) -> Plan | None:
         """Begin a new generation.  Returns a plan in a new process, None in the master."""
         logger.info("SIGHUP: reloading %s.", self.name)
-        if self.roster.size == 0:  # SIGWINCH was before
-            self.roster.resize(self.wanted)
+        self._revive = self.roster.size == 0  # SIGWINCH was before
         self._drop_candidate()
         return self._new_generation(now)
 
@@ -174,7 +174,13 @@ class Service:
 
     def _loaded(self, generation: int) -> None:
         """Workers can be made of it: of a new one, the first."""
-        if generation == self.reloading != self.roster.generation:
+        if not generation == self.reloading != self.roster.generation:
+            return
+        if self._revive:  # nobody of the old one is to serve again
+            self._revive = False
+            self.roster.adopt(generation)
+            self.roster.resize(self.wanted)
+        else:
             self.roster.reload(generation)
 
     def _drop_candidate(self) -> None:
@@ -198,6 +204,8 @@ class Service:
     def _tell_reload(self) -> None:
         if self.reloading is None:
             return
+        if self.roster.size == 0 and self.roster.candidate is not None:
+            self.roster.adopt(self.roster.candidate)  # who could prove it is not wanted
         if self.reloading not in (self.roster.candidate, self.roster.generation):
             return  # its mold still imports
         if self.roster.generation == self.reloading:
@@ -627,6 +635,7 @@ class Service:
             self.roster.killed(member)
 
     def resize(self, size: int) -> None:
+        self._revive = False
         self.roster.resize(min(MOST_WORKERS, size))
 
     def reopen_logs(self) -> None:
