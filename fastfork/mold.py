@@ -21,6 +21,7 @@ import os
 import signal
 import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fastfork import _core, app, hooks, log, remains, scoreboard, stacks, worker
@@ -32,7 +33,8 @@ from fastfork.identity import Identity
 from fastfork.sockets import Listener
 
 EXIT_OK, EXIT_FAILED = 0, 1
-MOST_ORDERS = 8  # that are carried out at once
+MOST_ORDERS = 4  # for one intermediate; another may be at work beside it
+IMPORT_THRESHOLD = 100_000  # new objects between two collections of the youngest
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,24 +87,50 @@ def run(plan: Plan) -> worker.Plan:
 
 def _serve(plan: Plan, application: app.Application, strangers: Strangers) -> worker.Plan:
     """Carry out orders for ever.  Returns in the workers."""
+    intermediates: list[int] = []
     while True:
-        orders = _receive(plan.channel)
+        orders = _receive(plan.channel, wait=False)
+        if not orders:
+            _bury(intermediates)
+            orders = _receive(plan.channel, wait=True)
         for order in orders:
             hooks.run_fork_before(_who(plan, order))
         forked = _fork(plan, orders, strangers)
-        if forked is not None:
+        if not isinstance(forked, int):
             order, mask = forked
             return _become_worker(plan, order, orders, mask, application, strangers)
+        if forked > 0:
+            intermediates.append(forked)
         for order in orders:
             order.close()
 
 
-def _receive(channel: Channel) -> list[_Order]:
-    """At least one order; others are taken along if they are there already, because one
-    intermediate process serves them all."""
+@contextlib.contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Nearly all that an import makes is there to stay: to look at it again and again is a tenth
+    of the time that it takes.  What the application sets itself holds."""
+    before = gc.get_threshold()
+    rare = (IMPORT_THRESHOLD, *before[1:])
+    gc.set_threshold(*rare)
+    try:
+        yield
+    finally:
+        if gc.get_threshold() == rare:
+            gc.set_threshold(*before)
+
+
+def _bury(intermediates: list[int]) -> None:
+    """There is nothing else to do: wait for those that have not ended yet."""
+    while intermediates:
+        with contextlib.suppress(ChildProcessError):  # the application ignores SIGCHLD
+            os.waitpid(intermediates.pop(), 0)
+
+
+def _receive(channel: Channel, wait: bool) -> list[_Order]:
+    """Orders that are there; at least one if we `wait`.  One intermediate serves them all."""
     orders: list[_Order] = []
     while len(orders) < MOST_ORDERS:
-        channel.set_blocking(not orders)
+        channel.set_blocking(wait and not orders)
         try:
             message, descriptors = channel.receive()
         except BlockingIOError:
@@ -123,7 +151,8 @@ def _import(plan: Plan) -> app.Application | None:
     try:
         worker.assume(plan.settings, plan.identity)
         _core.die_with_parent(plan.master)  # after a change of the user, which would clear it
-        application = worker.load(plan.settings, plan.reference)
+        with _rare_collections():
+            application = worker.load(plan.settings, plan.reference)
         worker.take_over_signals()
         stacks.register(plan.stacks)
         found = tuple(snapshot.found()) if plan.settings.preload == "auto" else ()
@@ -144,19 +173,17 @@ def _import(plan: Plan) -> app.Application | None:
 
 def _fork(
     plan: Plan, orders: list[_Order], strangers: Strangers
-) -> tuple[_Order, SignalMask] | None:
-    """In each worker its order and the signal mask to go back to, None in the mold.  Whether there
-    is a worker the master hears from itself; if there is none, its channel ends."""
+) -> tuple[_Order, SignalMask] | int:
+    """In each worker its order and the signal mask to go back to; in the mold the pid of the
+    intermediate, or -1.  Whether there is a worker the master hears from itself; if there is none,
+    its channel ends."""
     mask: SignalMask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     with strangers.own_fork():
         intermediate = _try_fork(plan)
         if intermediate == 0:
             return _be_intermediate(plan, orders), mask
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    if intermediate > 0:
-        with contextlib.suppress(ChildProcessError):  # the application ignores SIGCHLD: it is gone
-            os.waitpid(intermediate, 0)
-    return None
+    return intermediate
 
 
 def _be_intermediate(plan: Plan, orders: list[_Order]) -> _Order:
