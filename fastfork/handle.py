@@ -65,13 +65,13 @@ class Handle:
         """Kill it, after it has had a moment to write where it stands."""
         if not self.condemned and self.pid:
             self.condemned = why
+            self._stacks_seen = stacks.size(self.stacks)  # others may have asked before
             self.kill_at = now + stacks.PATIENCE
             self.send(stacks.ASK)
 
     def pardon(self) -> None:
         """It has gone on in the last moment."""
         self.condemned, self.kill_at = "", None
-        self._stacks_seen = stacks.size(self.stacks)
 
     def told_stacks(self) -> str:
         """Where it stands, as far as it could write that."""

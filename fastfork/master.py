@@ -238,6 +238,8 @@ class Master:
     def _act_on_sigusr2(self) -> None:
         if self.successor is not None:
             logger.warning("SIGUSR2: the new master %d is starting already.", self.successor.pid)
+        elif any(service.settings.exclusive for service in self.services):
+            logger.error("SIGUSR2: an exclusive service cannot have two masters: stop it, start it.")
         elif self.pid == 1:
             logger.error("SIGUSR2: process 1 cannot be replaced by another; SIGHUP reloads the "
                          "application.")  # fmt: skip

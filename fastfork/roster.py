@@ -328,6 +328,10 @@ class Roster:
             self._boot_failed(member, now)
         return self._delay(now)
 
+    def forget(self, member: Member) -> None:
+        """No process was made, and nobody is to blame: ask again."""
+        self.members.remove(member)
+
     def ready(self, member: Member, now: float) -> None:
         """The worker serves.  The first of the candidate proves it: its generation serves."""
         if member.state is not State.STARTING:

@@ -385,7 +385,9 @@ class Service:
             born = self._fork(handle)
         except OSError as error:
             theirs.close()
-            self._never_was(handle, str(error.strerror), now)
+            del self.workers[handle.member]
+            handle.close()
+            self._not_started(handle.member, str(error.strerror), now)
             return None
         if born is not None:
             return worker.Plan(
@@ -399,10 +401,16 @@ class Service:
         self.roster.started(handle.member, handle.pid)
         return None
 
-    def _never_was(self, handle: WorkerHandle, why: str, now: float) -> None:
+    def _never_was(self, handle: WorkerHandle, now: float) -> None:
+        """A worker that was asked of a mold has not come.  If the mold has ended, that is told and
+        acted upon by itself."""
         del self.workers[handle.member]
         handle.close()
-        self._not_started(handle.member, why, now)
+        mold_handle = self.molds.get(handle.member.generation)
+        if mold_handle is None or mold_handle.ended or mold_handle.condemned:
+            self.roster.forget(handle.member)
+        else:
+            self._not_started(handle.member, "its mold has not forked it", now)
 
     def _not_started(self, member: Member, why: str, now: float) -> None:
         candidate = member.generation == self.roster.candidate
@@ -418,7 +426,7 @@ class Service:
         for handle in list(self.workers.values()):
             self._hear_worker(handle, now)
             if handle.ended and not handle.pid:
-                self._never_was(handle, "its mold has not forked it", now)
+                self._never_was(handle, now)
 
     def _hear_worker(self, handle: WorkerHandle, now: float) -> None:
         try:
@@ -526,7 +534,7 @@ class Service:
         if finding is None and measure:
             used = memory.measure(handle.pid, settings.memory_measure)
             finding = watch.judge_memory(settings, used)
-            if used is None and not self._unmeasured_told:
+            if used is None and not self._unmeasured_told and is_running(handle.pid):
                 self._unmeasured_told = True
                 logger.warning(
                     "The memory of worker %d of %s cannot be measured, so max_memory does "
@@ -665,8 +673,10 @@ class Service:
 
     def _bury_mold(self, handle: MoldHandle, end: str, now: float) -> None:
         del self.molds[handle.generation]
-        if handle.loaded:
+        if handle.loaded and handle.generation == self.roster.generation:
             logger.error("The mold %d of %s %s; a new one is made.", handle.pid, self.name, end)
+        elif handle.loaded:
+            self._not_reloaded(f"its mold {handle.pid} {end}.")
         else:
             sentence = f"Cannot serve {self.name}: its mold {handle.pid} {end} before it was ready."
             self._mold_failed(handle.generation, Report(False, sentence), now)
@@ -748,11 +758,21 @@ def _silent(facts: dict[str, Any], now: float) -> bool:
 
 def is_stopped(pid: int) -> bool:
     """Has somebody sent it SIGSTOP?  (A debugger, which is another state, is left alone.)"""
+    return _state(pid) == b"T"
+
+
+def is_running(pid: int) -> bool:
+    """Has it not ended?  (Its memory is gone before it is.)"""
+    return _state(pid) in (b"R", b"S", b"D")
+
+
+def _state(pid: int) -> bytes:
+    """As in proc_pid_stat(5); empty if it is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()  # in which its name may be anything
     except OSError:
-        return False
-    return stat.rpartition(b")")[2].split()[:1] == [b"T"]
+        return b""
+    return (stat.rpartition(b")")[2].split() or [b""])[0]
 
 
 def is_child(pid: int) -> bool:

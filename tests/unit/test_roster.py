@@ -1135,3 +1135,11 @@ def test_a_candidate_is_adopted_where_nobody_is_wanted():
     roster.resize(0)
     roster.adopt(2)
     assert (roster.generation, roster.candidate) == (2, None) and roster.all_ready()
+
+
+def test_a_forgotten_order_is_asked_for_again_without_a_back_off():
+    roster = Roster(1)
+    member = roster.starting(0, 1, 0.0)
+    assert roster.to_start(0.0) == []
+    roster.forget(member)
+    assert roster.to_start(0.0) == [(0, 1)] and roster.strikes == 0
