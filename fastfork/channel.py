@@ -86,6 +86,7 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self._fault: ChannelError | None = None
 
     @property
     def fd(self) -> int:
@@ -107,28 +108,40 @@ class Channel:
         """The next message and the descriptors that came with it, close-on-exec.  None: the
         other side is gone.  BlockingIOError if the channel does not block and there is none;
         ChannelError."""
-        room = socket.CMSG_SPACE(MOST_DESCRIPTORS * array.array("i").itemsize)
         try:
-            data, ancillary, _, _ = self._socket.recvmsg(
-                MOST_BYTES, room, socket.MSG_CMSG_CLOEXEC)
-        except ConnectionError:
-            return None, []
+            data, ancillary = self._receive()
+        except ConnectionError:  # it ended with unread orders; what it said before is still there
+            data, ancillary = self._receive()
         descriptors = array.array("i")
         for level, kind, content in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 whole = len(content) // descriptors.itemsize * descriptors.itemsize
                 descriptors.frombytes(content[:whole])
-        return (_decode(data) if data else None), list(descriptors)
+        try:
+            return (_decode(data) if data else None), list(descriptors)
+        except ChannelError:
+            for fd in descriptors:
+                os.close(fd)
+            raise
+
+    def _receive(self) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+        room = socket.CMSG_SPACE(MOST_DESCRIPTORS * array.array("i").itemsize)
+        return self._socket.recvmsg(MOST_BYTES, room, socket.MSG_CMSG_CLOEXEC)[:2]
 
     def pending(self) -> tuple[list[Message], bool]:
         """(messages that are there, whether none can come any more).  Never blocks; there may be
-        more.  ChannelError."""
+        more.  ChannelError, when what came before has been taken."""
+        if self._fault is not None:
+            raise self._fault
         messages: list[Message] = []
         while len(messages) < MOST_MESSAGES:
             try:
                 message, descriptors = self.receive()
             except BlockingIOError:
                 break
+            except ChannelError as error:
+                self._fault = error
+                return self.pending() if not messages else (messages, False)
             for fd in descriptors:
                 os.close(fd)
             if message is None:

@@ -29,6 +29,7 @@ class Handle:
         self.pid = 0
         self.born = now
         self.stacks = stacks.make_file()
+        self._stacks_seen = 0  # bytes of it that are of before
         self.condemned = ""  # why it is killed, once that is decided
         self.kill_at: float | None = None  # it is writing its stacks until then
         self.killed = False  # by us
@@ -67,9 +68,14 @@ class Handle:
             self.kill_at = now + stacks.PATIENCE
             self.send(stacks.ASK)
 
+    def pardon(self) -> None:
+        """It has gone on in the last moment."""
+        self.condemned, self.kill_at = "", None
+        self._stacks_seen = stacks.size(self.stacks)
+
     def told_stacks(self) -> str:
         """Where it stands, as far as it could write that."""
-        return stacks.read(self.stacks)
+        return stacks.read(self.stacks, self._stacks_seen)
 
     def kill(self) -> None:
         self.kill_at = None
@@ -97,6 +103,7 @@ class WorkerHandle(Handle):
             scoreboard.give_back(self.slot)
             raise
         self.member = member
+        self.reason: tuple[int, float] | None = None  # request and heartbeat it is condemned for
         self.boot: float | None = None  # seconds that it took to be ready
         self.told_to_go = False
         self.timed_out: tuple[int, float] | None = None  # request and deadline last told of
@@ -121,6 +128,7 @@ class MoldHandle(Handle):
     def __init__(self, channel: Channel, generation: int, now: float) -> None:
         super().__init__(channel, now)
         self.generation = generation
+        self.forked_at = now  # a worker, the last time that one said so
         self.loaded = False
         self.reported = False
 

@@ -109,6 +109,9 @@ class Master:
                 return EXIT_FAILED
             raise
         if isinstance(outcome, int):
+            # Whoever is impatient now must not change how we end.
+            for number in (*STOPPING, *OTHERS):
+                signal.signal(number, signal.SIG_IGN)
             self._close()
         return outcome
 

@@ -59,6 +59,7 @@ from __future__ import annotations
 
 import enum
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 FIRST_DELAY = 0.5  # seconds
@@ -168,13 +169,15 @@ class Roster:
         if self.closed:
             return []
         holders = self.members if self.exclusive else self._active()
-        held = [(member.number, member.generation) for member in holders]
-        found = len(held)
+        held = {(member.number, member.generation) for member in holders}
+        numbers = {number for number, _ in held}
+        free = (number for number in range(self.size) if number not in numbers)
+        found = []
         for _ in range(self._startable(now)):
-            held.append(self._place(held, self.generation))
+            found.append(self._place(free, held, self.generation))
         if self.candidate is not None and self._candidate_is_missing():
-            held.append(self._place(held, self.candidate))
-        return held[found:]
+            found.append(self._place(free, held, self.candidate))
+        return found
 
     def _startable(self, now: float) -> int:
         """How many of `generation` may be started now (rules 8 to 11)."""
@@ -216,13 +219,15 @@ class Roster:
         alone = len(others) == len(self._active())
         return alone and self.size > 0 and len(others) <= self.size
 
-    def _place(self, held: list[tuple[int, int]], generation: int) -> tuple[int, int]:
-        """A number that nobody has, or else one that nobody of this generation has."""
-        numbers = {number for number, _ in held}
-        for number in range(self.size):
-            if number not in numbers:
-                return number, generation
-        return next((n, generation) for n in itertools.count() if (n, generation) not in held)
+    def _place(
+        self, free: Iterator[int], held: set[tuple[int, int]], generation: int
+    ) -> tuple[int, int]:
+        """The next number that nobody has, or else one that nobody of this generation has."""
+        number = next(free, None)
+        if number is None:
+            number = next(n for n in itertools.count() if (n, generation) not in held)
+        held.add((number, generation))
+        return number, generation
 
     # -- who must go ---------------------------------------------------------------------
     def to_stop(self, now: float) -> list[Member]:
@@ -388,6 +393,12 @@ class Roster:
             self._serve(generation)
         else:
             self.candidate = generation
+
+    def adopt(self, generation: int) -> None:
+        """`generation` serves without a proof: for when nobody is wanted or there that it could
+        replace.  It may be the candidate, or a new one."""
+        self._newest = max(self._newest, generation)
+        self._serve(generation)
 
     def abandon(self) -> None:
         """Drop the candidate; its workers are outdated."""

@@ -75,6 +75,7 @@ class Service:
         self.direct: set[int] = set()  # generations whose workers import for themselves
         self.generations = 0  # so far
         self.reloading: int | None = None  # the generation that is on its way
+        self._revive = False  # a reload brings the workers back that SIGWINCH has sent away
         self.announced = False  # all its workers have been ready once
         self.failed = ""  # why the whole server must end
         self.last_failure: Report | None = None
@@ -153,8 +154,7 @@ class Service:
     def reload(self, now: float) -> Plan | None:
         """Begin a new generation.  Returns a plan in a new process, None in the master."""
         logger.info("SIGHUP: reloading %s.", self.name)
-        if self.roster.size == 0:  # SIGWINCH was before
-            self.roster.resize(self.wanted)
+        self._revive = self.roster.size == 0  # SIGWINCH was before
         self._drop_candidate()
         return self._new_generation(now)
 
@@ -174,7 +174,13 @@ class Service:
 
     def _loaded(self, generation: int) -> None:
         """Workers can be made of it: of a new one, the first."""
-        if generation == self.reloading != self.roster.generation:
+        if not generation == self.reloading != self.roster.generation:
+            return
+        if self._revive:  # nobody of the old one is to serve again
+            self._revive = False
+            self.roster.adopt(generation)
+            self.roster.resize(self.wanted)
+        else:
             self.roster.reload(generation)
 
     def _drop_candidate(self) -> None:
@@ -198,6 +204,8 @@ class Service:
     def _tell_reload(self) -> None:
         if self.reloading is None:
             return
+        if self.roster.size == 0 and self.roster.candidate is not None:
+            self.roster.adopt(self.roster.candidate)  # who could prove it is not wanted
         if self.reloading not in (self.roster.candidate, self.roster.generation):
             return  # its mold still imports
         if self.roster.generation == self.reloading:
@@ -321,18 +329,17 @@ class Service:
     # -- starting ------------------------------------------------------------------------
     def _start_missing(self, now: float) -> Plan | None:
         """Start who is missing.  Returns a plan in a new process, None in the master."""
-        while not self.failed:
-            startable = [wanted for wanted in self.roster.to_start(now)
-                         if wanted[1] in self.direct or self._can_order(wanted[1])]  # fmt: skip
-            if not startable:
+        for number, generation in self.roster.to_start(now):
+            if self.failed:
                 return None
-            number, generation = startable[0]
             if generation in self.direct:
                 plan = self._start_worker(number, generation, now)
                 if plan is not None:
                     return plan
-            else:
+            elif self._can_order(generation):
                 self._order_worker(number, generation, now)
+            if generation == self.roster.generation and now < self.roster.retry_at:
+                return None  # that one has failed
         return None
 
     def _can_order(self, generation: int) -> bool:
@@ -417,7 +424,7 @@ class Service:
         try:
             for message in handle.receive():
                 if message.keys() == {"hello"}:
-                    self._met(handle, message["hello"])
+                    self._met(handle, message["hello"], now)
                 elif handle.reported:
                     raise ChannelError("a second report")
                 else:
@@ -426,7 +433,7 @@ class Service:
         except ChannelError as error:
             self._mistrust(handle, error, now)
 
-    def _met(self, handle: WorkerHandle, pid: Any) -> None:
+    def _met(self, handle: WorkerHandle, pid: Any, now: float) -> None:
         """A worker says who it is.  ChannelError if it cannot be that."""
         if handle.pid == pid:
             return  # we have forked it ourselves
@@ -435,6 +442,8 @@ class Service:
             raise ChannelError("a wrong pid")
         handle.pid = pid
         self.roster.started(handle.member, pid)
+        if handle.member.generation in self.molds:
+            self.molds[handle.member.generation].forked_at = now
         if handle.told_to_go:  # before we knew whom to tell
             handle.send(signal.SIGTERM)
 
@@ -495,7 +504,7 @@ class Service:
             patience = min(patience, self.settings.liveness_timeout)
         for asked_for in self.workers.values():
             of_it = asked_for.member.generation == handle.generation and not asked_for.pid
-            if of_it and now - asked_for.born > patience:
+            if of_it and now - max(asked_for.born, handle.forked_at) > patience:
                 handle.condemn(f"it has not forked a worker within {patience:g} s", now)
 
     def _not_booted(self) -> str:
@@ -527,7 +536,7 @@ class Service:
         if finding is None:
             finding = watch.judge_wear(settings, facts, handle.most_requests, now - member.since)
         if finding is not None:
-            self._act(handle, finding, now)
+            self._act(handle, finding, facts, now)
         for due in (facts["deadline"], facts["deadline"] + settings.request_grace):
             if facts["deadline"] and due > now:
                 self._look_at = min(self._look_at, due + 0.001)
@@ -543,9 +552,13 @@ class Service:
             return Finding(Act.TIME_OUT, finding.why)
         return finding
 
-    def _act(self, handle: WorkerHandle, finding: Finding, now: float) -> None:
+    def _act(
+        self, handle: WorkerHandle, finding: Finding, facts: dict[str, Any], now: float
+    ) -> None:
         if finding.act is Act.KILL:
             handle.condemn(finding.why, now)
+            if finding.may_end:
+                handle.reason = facts["request_number"], facts["heartbeat"]
         elif finding.act is Act.TIME_OUT:
             if now - handle.timed_out_at >= TIME_OUT_AGAIN:
                 handle.timed_out_at = now
@@ -559,6 +572,8 @@ class Service:
         for handle in list(self.handles()):
             if handle.kill_at is None or now < handle.kill_at:
                 continue
+            if isinstance(handle, WorkerHandle) and self._pardoned(handle, now):
+                continue
             what = "The mold" if isinstance(handle, MoldHandle) else "Worker"
             logger.error("%s %d of %s is killed: %s.", what, handle.pid, self.name,
                          handle.condemned)  # fmt: skip
@@ -567,6 +582,19 @@ class Service:
             if isinstance(handle, WorkerHandle) and handle.member.state is not State.STARTING:
                 self.roster.stopping(handle.member, now, now)  # else it is a failed boot
                 self.roster.killed(handle.member)
+
+    def _pardoned(self, handle: WorkerHandle, now: float) -> bool:
+        """Has what it was to be killed for ended in the last moment?"""
+        reason = handle.reason
+        if reason is None:
+            return False
+        facts = handle.facts()
+        if (facts["request_number"], facts["heartbeat"]) == reason or not facts["whole"]:
+            return False
+        logger.info("Worker %d of %s is not killed: what it was in has ended.", handle.pid,
+                    self.name)  # fmt: skip
+        handle.pardon()
+        return True
 
     # -- stopping ------------------------------------------------------------------------
     def _retire(self, member: Member, now: float) -> None:
@@ -607,6 +635,7 @@ class Service:
             self.roster.killed(member)
 
     def resize(self, size: int) -> None:
+        self._revive = False
         self.roster.resize(min(MOST_WORKERS, size))
 
     def reopen_logs(self) -> None:

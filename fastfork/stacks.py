@@ -59,9 +59,13 @@ def _in_hand(core: Worker) -> str:
     return text
 
 
-def read(fd: int) -> str:
-    """What has been written; empty if the process could not."""
-    size = os.fstat(fd).st_size
-    data = os.pread(fd, MOST_BYTES, 0)
+def size(fd: int) -> int:
+    """How much has been written."""
+    return os.fstat(fd).st_size
+
+
+def read(fd: int, start: int = 0) -> str:
+    """What has been written from there on; empty if the process could not."""
+    data = os.pread(fd, MOST_BYTES, start)
     text = data.decode("utf-8", "replace")
-    return text + "\n[...]" if size > len(data) else text
+    return text + "\n[...]" if size(fd) > start + len(data) else text

@@ -25,6 +25,7 @@ class Act(enum.Enum):
 class Finding:
     act: Act
     why: str
+    may_end: bool = True  # a reason to kill: it is none any more when the worker goes on
 
 
 def request_told(facts: Mapping[str, Any], now: float) -> str:
@@ -81,7 +82,7 @@ def judge_memory(settings: Settings, used: int | None) -> Finding | None:
         return None
     if used > KILL_FACTOR * limit:
         return Finding(Act.KILL, f"it uses {_mib(used)}, more than twice max_memory "
-                       f"({show_size(limit)})")  # fmt: skip
+                       f"({show_size(limit)})", may_end=False)  # fmt: skip
     return Finding(Act.WEAR, f"it uses {_mib(used)} (max_memory)")
 
 

@@ -15,7 +15,7 @@ from typing import cast
 
 from fastfork import _core, app, hooks, log, stacks
 from fastfork.channel import Channel, Report
-from fastfork.config import Settings
+from fastfork.config import ConfigError, Settings
 from fastfork.handlers import Closable, Handler, Strangers, ignore
 from fastfork.identity import Identity
 from fastfork.sockets import Listener
@@ -128,11 +128,14 @@ def _boot(plan: Plan, me: hooks.Worker) -> tuple[_core.Worker, int]:
 
 
 def assume(settings: Settings, identity: Identity | None) -> None:
-    """Become the user that is to run the application.  In a mold or in a worker."""
+    """Become the user that is to run the application.  In a mold or in a worker.  BootError."""
     if settings.umask is not None:
         os.umask(settings.umask)
-    if identity is not None:
-        identity.assume()
+    try:
+        if identity is not None:
+            identity.assume()
+    except ConfigError as error:
+        raise app.BootError(str(error)) from None
 
 
 def load(settings: Settings, reference: app.Reference) -> app.Application:

@@ -317,3 +317,50 @@ def app(environ, start_response):
 def _all_children(pid):
     with open(f"/proc/{pid}/task/{pid}/children") as file:
         return [int(word) for word in file.read().split()]
+
+
+@pytest.mark.parametrize("preload", ["on", "off"])
+def test_after_winch_a_reload_brings_back_new_code_only(web, tmp_path, preload):
+    server = web("import small_apps\nname = 'old'\nfrom small_apps import pid as app\n",
+                 "--preload", preload, workers=2)  # fmt: skip
+    server.signal(signal.SIGWINCH)
+    wait_for(lambda: not server.workers())
+    (tmp_path / "web.py").write_text(
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [])\n    return [b'new']\n")
+    ready = server.stderr.count(" is ready.")
+    server.signal(signal.SIGHUP)
+    server.wait_stderr("web:app is reloaded: generation 2, 2 workers.")
+    assert server.stderr.count(" is ready.") == ready + 2
+    assert server.get("/").body == b"new"
+
+
+def test_winch_during_a_reload_ends_it_with_nobody(web, gate):
+    server = web(f"""
+import os
+if os.path.exists("second"):
+    open({str(gate.path)!r}).read()
+open("second", "w").close()
+from small_apps import pid as app
+""")
+    server.signal(signal.SIGHUP)
+    gate.reached()  # the new mold imports
+    server.signal(signal.SIGWINCH)
+    server.wait_stderr("SIGWINCH: the workers of web:app leave, the master stays.")
+    wait_for(lambda: not server.workers())
+    gate.open()
+    server.wait_stderr("web:app is reloaded: generation 2, 0 workers.")
+    wait_for(lambda: len(server.molds()) == 1)
+    server.signal(signal.SIGTTIN)
+    wait_for(lambda: len(server.workers()) == 1)
+    assert server.get("/").status == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_signals_until_the_very_end_change_nothing(start, number):
+    server = start("small_apps:pid")
+    server.signal(signal.SIGTERM)
+    while server.process.poll() is None:
+        server.signal(number)
+        time.sleep(0.001)  # a queue that is never empty is not what this is about
+    assert server.process.returncode == 0, server.stderr

@@ -1,8 +1,9 @@
 import os
+import socket
 
 import pytest
 
-from fastfork.channel import MOST_BYTES, Report, pair
+from fastfork.channel import MOST_BYTES, MOST_MESSAGES, ChannelError, Report, pair
 
 
 @pytest.fixture
@@ -79,3 +80,51 @@ def test_the_longest_report_is_cut_and_arrives(ends):
     assert not ended and len(read.trace) < MOST_BYTES
     assert read.trace.startswith("begin") and read.trace.endswith("end")
     assert "[...]" in read.sentence
+
+
+def test_last_words_are_heard_of_one_that_left_orders_unread(ends):
+    ours, theirs = ends
+    theirs.send({"hello": 1})
+    ours.send({"reopen": True})
+    theirs.close()
+    assert ours.pending() == ([{"hello": 1}], True)
+
+
+@pytest.mark.parametrize("data", [b"{", b"[]", b"3", b"\xff\xfe", b"[" * 60000])
+def test_what_nobody_of_us_has_written_comes_after_what_we_have(ends, data):
+    ours, theirs = ends
+    theirs.send({"hello": 1})
+    theirs._socket.send(data)
+    theirs.send({"hello": 2})
+    assert ours.pending() == ([{"hello": 1}], False)
+    with pytest.raises(ChannelError):
+        ours.pending()
+
+
+def test_descriptors_that_nobody_wants_are_closed(ends):
+    ours, theirs = ends
+    before = os.listdir("/proc/self/fd")
+    theirs.send({"hello": 1}, (0, 1))
+    assert ours.pending() == ([{"hello": 1}], False)
+    socket.send_fds(theirs._socket, [b"{"], [0, 1])
+    with pytest.raises(ChannelError):
+        ours.pending()
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_flood_is_taken_in_portions(ends):
+    ours, theirs = ends
+    for _ in range(MOST_MESSAGES + 1):
+        theirs.send({})
+    assert ours.pending() == ([{}] * MOST_MESSAGES, False)
+    assert ours.pending() == ([{}], False)
+
+
+@pytest.mark.parametrize("message", [
+    {}, {"ready": False}, {"ready": False, "sentence": 3, "trace": "", "remains": []},
+    {"ready": 1, "sentence": "", "trace": "", "remains": []},
+    {"ready": True, "sentence": "", "trace": "", "remains": {}},
+    {"ready": True, "sentence": "", "trace": "", "remains": [], "more": 1}])  # fmt: skip
+def test_what_is_no_report(message):
+    with pytest.raises(ChannelError):
+        Report.read(message)

@@ -1116,3 +1116,22 @@ def test_an_event_comes_when_it_was_announced(table):
     assert event == 3.2 + STEADY
     t.roster.settle(t.now)
     assert len(t.start()) == 1
+
+
+# -- adoption ----------------------------------------------------------------------------
+def test_an_adopted_generation_serves_without_proof():
+    roster = Roster(0)
+    roster.adopt(2)
+    roster.resize(2)
+    assert (roster.generation, roster.candidate) == (2, None)
+    assert roster.to_start(0.0) == [(0, 2), (1, 2)]
+    with pytest.raises(ValueError, match="not newer"):
+        roster.reload(1)
+
+
+def test_a_candidate_is_adopted_where_nobody_is_wanted():
+    roster = Roster(1)
+    roster.reload(2)
+    roster.resize(0)
+    roster.adopt(2)
+    assert (roster.generation, roster.candidate) == (2, None) and roster.all_ready()
