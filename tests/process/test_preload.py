@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from harness import alive, children, name, wait_for
+from seen import kinds, kinds_at_rest
 
 COUNTS = """
 import os
@@ -262,6 +263,16 @@ def test_a_stopped_mold_does_not_block_the_master(web):
     assert not alive(mold)
 
 
+def test_a_mold_that_does_not_fork_is_replaced(web):
+    server = web(COUNTS, "--liveness-timeout", "1s", workers=2)
+    (mold,), (victim, survivor) = server.molds(), server.workers()
+    os.kill(mold, signal.SIGSTOP)
+    os.kill(victim, signal.SIGKILL)
+    server.wait_stderr(f"The mold {mold} of web:app is killed: it has not forked a worker within ")
+    wait_for(lambda: len(server.workers()) == 2, message=lambda: server.stderr)
+    assert survivor in server.workers() and mold not in server.molds()
+
+
 BREAKS_LATER = """
 import os
 if os.path.exists("broken"):
@@ -333,6 +344,7 @@ def limited():
 def test_a_master_without_descriptors_goes_on(web, limited, preload):
     """Asked for more workers, and for a reload, than it has descriptors for."""
     server = web(COUNTS, "--preload", preload, workers=2, launcher=limited("nofile", 24))
+    before = kinds_at_rest(server)
     for count in range(3, 20):
         server.signal(signal.SIGTTIN)
         server.wait_stderr(f"has {count} workers now.")
@@ -344,21 +356,27 @@ def test_a_master_without_descriptors_goes_on(web, limited, preload):
     for count in range(18, 1, -1):
         server.signal(signal.SIGTTOU)
         server.wait_stderr(f"SIGTTOU: web:app has {count} workers now.")
-    wait_for(lambda: len(server.workers()) == 2, message=lambda: server.stderr)
+    wait_for(lambda: kinds(server.pid) == before, message=lambda: server.stderr)
     server.signal(signal.SIGHUP)
     server.wait_stderr("web:app is reloaded: ")
     assert server.stop() == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody with a limit")
-def test_a_mold_that_may_not_fork_goes_on(start, limited):
-    server = start("small_apps:pid", "--user", "12345", "--group", "12345", workers=2,
-                   launcher=limited("nproc", 5))
-    server.signal(signal.SIGTTIN)
-    server.signal(signal.SIGUSR1)
-    server.wait_stderr("Next try in 0.5 s.")
+def test_a_service_that_may_not_fork_goes_on(start, limited):
+    """Its user, of whom there is nobody else, has no processes left."""
+    user = str(1_000_000 + os.getpid())
+    server = start("small_apps:pid", "--user", user, "--group", user, workers=2,
+                   launcher=limited("nproc", 9))
+    first = server.workers()
+    for count in range(3, 12):
+        server.signal(signal.SIGTTIN)
+        server.wait_stderr(f"has {count} workers now.")
+    server.wait_stderr("Resource temporarily unavailable")
     server.wait_stderr("Next try in 1.0 s.")
-    assert len(server.workers()) == 2 and int(server.get("/").body) in server.workers()
-    server.signal(signal.SIGTTOU)
-    server.wait_stderr("SIGTTOU: ")
+    assert set(first) <= set(server.workers()) and server.get("/").status == 200
+    for count in range(10, 1, -1):
+        server.signal(signal.SIGTTOU)
+        server.wait_stderr(f"SIGTTOU: small_apps:pid has {count} workers now.")
+    wait_for(lambda: len(server.workers()) == 2, message=lambda: server.stderr)
     assert server.stop() == 0
