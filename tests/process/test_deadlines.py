@@ -300,3 +300,44 @@ def test_a_django_view(web, gate, debug):
     (worker,) = server.workers()
     assert late(server, gate, "/").status == 504
     assert int(server.get("/pid").body) == worker
+
+
+LATE = ("--request-timeout", "200ms", "--request-grace", "400ms")
+
+
+def test_several_late_requests_in_a_row_each_get_their_exception(web):
+    """Sooner than the signal is repeated for one that goes on."""
+    server = web("""
+import time
+def app(environ, start_response):
+    time.sleep(3600)
+""", *LATE)
+    (worker,) = server.workers()
+    with server.connect() as client:
+        for _ in range(4):
+            assert client.get("/").status == 504
+    assert server.workers() == [worker]
+
+
+def test_a_handler_that_ends_before_the_blow_is_spared(web):
+    """The worker that is to be killed has a moment to write its stacks.  If it has answered by
+    then, who is next must not be killed for it."""
+    server = web("""
+import time
+from small_apps import pid
+def app(environ, start_response):
+    end = time.monotonic() + (0.66 if environ["PATH_INFO"] == "/late" else 0.15)
+    while time.monotonic() < end:
+        try:
+            while time.monotonic() < end:
+                pass
+        except BaseException:
+            pass
+    return pid(environ, start_response)
+""", "--request-timeout", "300ms", "--request-grace", "300ms")
+    (worker,) = server.workers()
+    with server.connect() as client:
+        assert client.get("/late").status == 200
+        for _ in range(6):
+            assert int(client.get("/").body) == worker
+    assert "is killed" not in server.stderr

@@ -149,3 +149,17 @@ def test_a_hook_that_cannot_be_found(web, value, why):
     server = web(NOTES, "--on-worker-start", value, wait=False)
     assert server.wait() == 2
     assert "--on-worker-start" in server.stderr and why in server.stderr
+
+
+def test_numpy_is_seeded_anew_in_every_worker_that_is_forked(web):
+    server = web("""
+import os, sys, types
+from small_apps import answer
+seeded = []
+numpy_random = types.ModuleType("numpy.random")
+numpy_random.seed = lambda: seeded.append(os.getpid())
+sys.modules["numpy.random"] = numpy_random
+def app(environ, start_response):
+    return answer(start_response, repr(seeded))
+""", "--preload", "on")
+    assert server.get("/").body.decode() == repr(server.workers())

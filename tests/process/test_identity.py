@@ -3,13 +3,14 @@
 import grp
 import os
 import pwd
+import shutil
 import signal
 import socket
 import stat
 import sys
 
 import pytest
-from harness import alive, wait_for
+from harness import alive, children, wait_for
 from seen import field, kinds, targets
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -85,6 +86,43 @@ def test_a_mold_that_has_become_somebody_dies_with_its_master(start):
     assert len(everybody) == 3
     server.process.kill()
     wait_for(lambda: not any(alive(pid) for pid in everybody))
+
+
+@as_root
+def test_also_when_it_still_imports(web, tmp_path, gate):
+    gate.path.chmod(0o666)
+    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        directory.chmod(0o755)
+    server = web(f"open({str(gate.path)!r}).read()\nfrom small_apps import pid as app\n",
+                 "--user", "nobody", wait=False)  # fmt: skip
+    gate.reached()
+    (mold,) = server.molds()
+    server.process.kill()
+    wait_for(lambda: not alive(mold))
+
+
+@as_root
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="there is no setpriv")
+@pytest.mark.parametrize("preload", ["auto", "off"])
+def test_a_master_that_may_not_make_it_somebody_else(start, preload):
+    server = start("small_apps:pid", "--user", "nobody", "--preload", preload, wait=False,
+                   launcher=["setpriv", "--bounding-set=-setuid", "--inh-caps=-setuid"])
+    assert server.wait() == 2
+    assert "Cannot become user " in server.stderr and "Error(" not in server.stderr
+    assert "Traceback" not in server.stderr
+
+
+@as_root
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="there is no setpriv")
+@pytest.mark.parametrize("preload", ["auto", "off"])
+def test_a_master_that_may_not_signal_whom_it_has_made(start, preload):
+    """As in a container with few capabilities.  It stops all the same."""
+    server = start("small_apps:pid", "--user", "nobody", "--preload", preload, workers=2,
+                   launcher=["setpriv", "--bounding-set=-kill", "--inh-caps=-kill"])
+    everybody = children(server.pid)
+    assert server.stop() == 0
+    wait_for(lambda: not any(alive(pid) for pid in everybody))
+    assert "Traceback" not in server.stderr
 
 
 @pytest.mark.parametrize(

@@ -349,3 +349,65 @@ def test_master_is_as_before_after_many_reloads(start):
     wait_for(lambda: len(children(server.pid)) == 3)
     wait_for(lambda: kinds(server.pid) == before,
              message=lambda: f"{before}\n{kinds(server.pid)}")
+
+
+# -- found missing by mutation -------------------------------------------------------------
+def test_a_resting_connection_rests_longer_than_at_a_stop(web):
+    """Than the moment that a worker has for it at the end of the server, as another one shows."""
+    server = web(VERSION.format(1), "--reload-linger", "1h", "--graceful-timeout", "2h")
+    (old,) = server.workers()
+    with server.connect() as client:
+        client.get("/pid")
+        reload(server, 2)
+        other = web(VERSION.format(1))
+        with other.connect() as resting:
+            resting.get("/pid")
+            assert other.stop() == 0
+            assert resting.at_eof()
+        assert int(client.get("/pid").body) == old
+
+
+def test_a_reload_is_over_when_the_old_ones_have_acted_on_it(web, tmp_path):
+    """One that is stopped takes its connections later."""
+    control = tmp_path / "control"
+    server = web(VERSION.format(1), "--control", str(control), "--liveness-timeout", "0",
+                 "--graceful-timeout", "2h")  # fmt: skip
+    (old,) = server.workers()
+    os.kill(old, signal.SIGSTOP)
+    server.signal(signal.SIGHUP)
+    server.wait_stderr(" is ready.")
+    wait_for(lambda: [worker["state"] for worker in service(control)["workers"]
+                      if worker["pid"] == old] == ["stopping"])  # fmt: skip
+    assert service(control)["state"] == "reloading"
+    assert "is reloaded" not in server.stderr
+    os.kill(old, signal.SIGCONT)
+    server.wait_stderr("web:app is reloaded: generation 2, 1 worker.")
+
+
+HOOK = """
+from fastfork import hooks
+@hooks.on_worker_start
+def refuses(worker):
+    raise RuntimeError("not today")
+"""
+
+
+def test_of_a_generation_that_has_not_proved_itself_nothing_stays(web, tmp_path):
+    """Its import has succeeded, so it has a mold; its worker does not start."""
+    server = web(VERSION.format(1))
+    everybody = sorted(children(server.pid))
+    (tmp_path / "web.py").write_text(HOOK + VERSION.format(2))
+    server.signal(signal.SIGHUP)
+    server.wait_stderr("web:app is not reloaded: ")
+    wait_for(lambda: sorted(children(server.pid)) == everybody, message=lambda: server.stderr)
+
+
+def test_the_same_failure_is_shown_again_after_a_success(web, tmp_path):
+    server = web(VERSION.format(1))
+    for generation in (2, 4):
+        (tmp_path / "web.py").write_text("raise RuntimeError('as before')\n")
+        server.signal(signal.SIGHUP)
+        wait_for(lambda g=generation: server.stderr.count("is not reloaded") == g // 2)
+        (tmp_path / "web.py").write_text(VERSION.format("'better'"))
+        reload(server, generation + 1)
+    assert server.stderr.count("Traceback (most recent call last)") == 2

@@ -169,6 +169,30 @@ def test_winch_sends_the_workers_away_and_keeps_the_master(start):
     assert server.stop() == 0
 
 
+def test_ttou_after_winch_starts_nobody(start):
+    server = start("small_apps:pid", workers=2)
+    server.signal(signal.SIGWINCH)
+    wait_for(lambda: not server.workers())
+    server.signal(signal.SIGTTOU)
+    server.wait_stderr("SIGTTOU: small_apps:pid has 0 workers now.")
+    server.signal(signal.SIGTTIN)
+    server.wait_stderr("SIGTTIN: small_apps:pid has 1 worker now.")
+    wait_for(lambda: len(server.workers()) == 1)
+
+
+def test_winch_before_the_first_worker_is_ready_announces_nothing(web, gate):
+    server = web(f"open({str(gate.path)!r}).read()\nfrom small_apps import pid as app\n",
+                 wait=False)  # fmt: skip
+    gate.reached()
+    server.signal(signal.SIGWINCH)
+    server.wait_stderr("SIGWINCH: ")
+    gate.open()
+    server.signal(signal.SIGTTIN)
+    (worker,) = server.wait_ready()["workers"]
+    assert int(server.get("/").body) == worker
+    assert "0 workers, " not in server.stderr
+
+
 def test_a_reload_brings_the_workers_back_after_winch(start):
     server = start("small_apps:pid", workers=3)
     server.signal(signal.SIGWINCH)

@@ -198,3 +198,36 @@ def test_nor_does_a_signal_to_one_that_still_boots_end_it(start, application, ga
     (worker,) = server.wait_ready()["workers"]
     assert booting in (server.molds() if preload == "on" else [worker])
     assert "Traceback" not in server.stderr
+
+
+@pytest.mark.parametrize("preload", ["auto", "off"])
+def test_a_second_sigterm_does_not_end_a_worker_in_the_middle_of_its_exit(
+    web, tmp_path, gate, preload
+):
+    """Whoever signals the whole group sends it to workers, beside the master."""
+    server = web(f"""
+import atexit
+def leave():
+    open({str(gate.path)!r}).read()
+    open("left", "w").close()
+atexit.register(leave)
+from small_apps import pid as app
+""", "--preload", preload)
+    (worker,) = server.workers()
+    server.signal(signal.SIGTERM)
+    gate.reached()
+    os.kill(worker, signal.SIGTERM)
+    gate.open()
+    assert server.wait() == 0
+    assert (tmp_path / "left").exists()
+
+
+@pytest.mark.parametrize("preload", ["auto", "off"])
+def test_a_signal_mask_of_the_application_s_does_not_hold_up_the_stop(web, preload):
+    server = web("""
+import signal
+signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+from small_apps import pid as app
+""", "--preload", preload, "--graceful-timeout", "2")
+    assert server.stop() == 0
+    assert "is killed" not in server.stderr

@@ -215,6 +215,29 @@ def test_a_stop_during_an_upgrade_stops_both(web, tmp_path, gate, upgrade):
     wait_for(lambda: not any(alive(pid) for pid in everybody))
 
 
+def test_such_a_stop_leaves_no_unix_socket(web, tmp_path, gate, upgrade):
+    path = tmp_path / "socket"
+    server = web(VERSION.format(1), bind=[f"unix:{path}"])
+    gated = f"open({str(gate.path)!r}).read()\n" + VERSION.format(2)
+    (tmp_path / "web.py").write_text(gated)
+    upgrade(server)
+    gate.reached()
+    assert path.exists()
+    assert server.stop() == 0
+    assert not path.exists()
+
+
+def test_after_a_failed_one_the_unix_socket_is_the_old_master_s_again(web, tmp_path, upgrade):
+    path = tmp_path / "socket"
+    server = web(VERSION.format(1), bind=[f"unix:{path}"])
+    (tmp_path / "web.py").write_text("raise RuntimeError\n")
+    new = upgrade(server)
+    server.wait_stderr(f"The new master {new} ended with exit status 2; this one goes on.")
+    assert path.exists()
+    assert server.stop() == 0
+    assert not path.exists()
+
+
 def test_the_new_master_can_be_stopped(web, upgrade):
     server = web(VERSION.format(1), workers=2)
     new = upgrade(server)
