@@ -239,7 +239,8 @@ class Master:
         if self.successor is not None:
             logger.warning("SIGUSR2: the new master %d is starting already.", self.successor.pid)
         elif any(service.settings.exclusive for service in self.services):
-            logger.error("SIGUSR2: an exclusive service cannot have two masters: stop it, start it.")
+            logger.error("SIGUSR2: an exclusive service cannot have two masters; stop it and start "
+                         "it.")  # fmt: skip
         elif self.pid == 1:
             logger.error("SIGUSR2: process 1 cannot be replaced by another; SIGHUP reloads the "
                          "application.")  # fmt: skip
