@@ -8,6 +8,7 @@ leave handlers of their own behind; until then SIGTERM simply ends the process.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import traceback
 from dataclasses import dataclass
@@ -233,11 +234,19 @@ def _watch_channel(core: _core.Worker, plan: Plan, access_log: int) -> None:
             if "reopen" in order:
                 core.flush_access_log()
                 _reopen_access_log(plan.access_log, access_log)
-        if ended:  # the master is gone, or has given this worker up
+        if ended:
             core.unwatch(plan.channel.fd)
-            core.drain(ORPHAN_DRAIN)
+            if not _has_ended(plan.lifeline):  # else that tells why
+                log.logger.warning("The master has given this worker up, it leaves.")
+                core.drain(ORPHAN_DRAIN)
 
     core.watch(plan.channel.fd, receive)
+
+
+def _has_ended(pipe: int) -> bool:
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _reopen_access_log(path: str | None, fd: int) -> None:
