@@ -5,6 +5,7 @@ import signal
 
 import pytest
 from harness import alive, children, wait_for
+from seen import service
 
 PID = "from small_apps import pid as app\n"
 
@@ -64,10 +65,16 @@ signal.signal({int(number)}, lambda number, frame: sys.exit(0))
     (mold,) = server.molds()
     (worker,) = server.workers()
     os.kill(mold, number)
+    if number == signal.SIGINT:  # Ctrl-C reaches the whole group
+        os.kill(worker, signal.SIGTERM)
+        wait_for(lambda: server.workers() not in ([], [worker]))
+        assert server.molds() == [mold]
     server.signal(signal.SIGHUP)
     server.wait_stderr("is reloaded: ")
     wait_for(lambda: not alive(mold) and not alive(worker))
     assert server.stop() == 0
+    if number != signal.SIGHUP:
+        assert "Traceback" not in server.stderr
     left = (tmp_path / "left").read_text().split()
     assert str(worker) in left and str(mold) not in left
 
@@ -127,6 +134,21 @@ def test_a_stopped_mold_is_found_and_replaced(web):
     assert not alive(mold)
 
 
+def test_a_worker_that_is_not_wanted_any_more_when_it_is_forked(web, tmp_path):
+    control = tmp_path / "control"
+    server = web(PID, "--control", str(control), "--graceful-timeout", "1h", workers=2)
+    (mold,) = server.molds()
+    victim, other = server.workers()
+    os.kill(mold, signal.SIGSTOP)
+    os.kill(victim, signal.SIGKILL)
+    wait_for(lambda: sorted(w["pid"] for w in service(control)["workers"]) == [0, other])
+    server.signal(signal.SIGTTOU)
+    wait_for(lambda: {w["state"] for w in service(control)["workers"]} == {"ready", "stopping"})
+    os.kill(mold, signal.SIGCONT)
+    wait_for(lambda: [w["pid"] for w in service(control)["workers"]] == [other])
+    wait_for(lambda: server.workers() == [other])
+
+
 def test_a_mold_that_hangs_in_a_hook(web, tmp_path):
     server = web("""
 import os
@@ -182,3 +204,33 @@ def app(environ, start_response):
         wait_for(lambda: not alive(worker))
     server.wait_stderr(" is ready.")
     assert server.stderr.partition(" is killed: ")[2].count("Current thread ") == 1
+
+
+DIES = """
+import os
+from fastfork import hooks
+with open("imports", "a") as file:
+    file.write("x")
+@hooks.on_fork.before
+def dies(worker):
+    if os.path.exists("die"):
+        os._exit(3)
+""" + PID
+
+
+def test_a_mold_that_ends_at_every_order_is_a_failed_start(web, tmp_path):
+    (tmp_path / "die").touch()
+    server = web(DIES, wait=False)
+    assert server.wait() == 2
+    assert "ended with exit status 3" in server.stderr
+
+
+def test_a_mold_that_ends_at_every_order_backs_off(web, tmp_path):
+    server = web(DIES, workers=2)
+    (tmp_path / "die").touch()
+    os.kill(server.workers()[0], signal.SIGKILL)
+    server.wait_stderr("Next try in 1.0 s.")
+    assert len((tmp_path / "imports").read_text()) < 8
+    assert server.get("/").status == 200
+    (tmp_path / "die").unlink()
+    wait_for(lambda: len(server.workers()) == 2, message=lambda: server.stderr)
