@@ -34,10 +34,11 @@ class Handle:
         self.kill_at: float | None = None  # it is writing its stacks until then
         self.killed = False  # by us
         self.ended = False  # the channel is: nothing can come any more
+        self.reported = False  # how its start went
         self.buried = False  # it was waited for
         self.powerless = False  # we: it does not take signals from us
 
-    def send(self, number: int) -> None:
+    def send(self, number: signal.Signals | int) -> None:
         """A signal.  Only to a child that was not yet waited for: the pid is no stranger's."""
         if not self.pid or self.buried:
             return
@@ -105,12 +106,15 @@ class WorkerHandle(Handle):
         self.member = member
         self.reason: tuple[int, float] | None = None  # request and heartbeat it is condemned for
         self.boot: float | None = None  # seconds that it took to be ready
-        self.told_to_go = False
+        self.told_to_go: signal.Signals | int = 0  # by which signal
         self.timed_out: tuple[int, float] | None = None  # request and deadline last told of
         self.timed_out_at = 0.0
-        self.reported = False
         self.most_requests = 0  # 0: no limit
         self._scoreboard = scoreboard
+
+    def tell_to_go(self, number: signal.Signals | int) -> None:
+        self.told_to_go = number
+        self.send(number)
 
     def facts(self) -> dict[str, Any]:
         """What it does, as it has written in the scoreboard."""
@@ -128,11 +132,10 @@ class MoldHandle(Handle):
     def __init__(self, channel: Channel, generation: int, now: float) -> None:
         super().__init__(channel, now)
         self.generation = generation
-        self.forked_at = now  # a worker, the last time that one said so
+        self.ordered = False  # to fork a worker
+        self.forked = False  # one at least
+        self.forked_at = now  # the last time that one said so
         self.loaded = False
-        self.reported = False
-
-
 
 
 _Handle = TypeVar("_Handle", bound=Handle)

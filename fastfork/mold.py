@@ -34,7 +34,7 @@ from fastfork.sockets import Listener
 
 EXIT_OK, EXIT_FAILED = 0, 1
 MOST_ORDERS = 4  # for one intermediate; another may be at work beside it
-IMPORT_THRESHOLD = 100_000  # new objects between two collections of the youngest
+IMPORT_THRESHOLD = 10_000  # new objects between two collections of the youngest
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +153,14 @@ def _import(plan: Plan) -> app.Application | None:
         _core.die_with_parent(plan.master)  # after a change of the user, which would clear it
         with _rare_collections():
             application = worker.load(plan.settings, plan.reference)
-        worker.take_over_signals()
-        stacks.register(plan.stacks)
-        found = tuple(snapshot.found()) if plan.settings.preload == "auto" else ()
+            worker.take_over_signals()
+            stacks.register(plan.stacks)
+            found = tuple(snapshot.found()) if plan.settings.preload == "auto" else ()
+            if not found:
+                # What is frozen is never looked at by the collector again, so its pages stay
+                # shared.  No collection before: what it frees are holes in those pages, and
+                # whoever fills them has a page of his own.
+                gc.freeze()
     except app.BootError as failure:
         plan.channel.send(Report(False, failure.sentence, failure.trace).message())
         return None
@@ -163,10 +168,6 @@ def _import(plan: Plan) -> app.Application | None:
         sentence = f"Cannot preload {plan.reference}: {error!r}."
         plan.channel.send(Report(False, sentence, traceback.format_exc()).message())
         return None
-    if not found:
-        # What is frozen is never looked at by the collector again, so its pages stay shared.
-        gc.collect()
-        gc.freeze()
     plan.channel.send(Report(not found, remains=found).message())
     return None if found else application
 

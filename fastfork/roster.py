@@ -26,7 +26,7 @@ Who is there:
    no back-off.  If it fails, or is told to go by the caller, the candidate is abandoned, and
    the generation that serves is in no back-off for it.  The workers of an abandoned candidate
    go at once as long as they are STARTING, and are outdated like others when they are READY.
-   At `size` 0 the candidate waits.
+   At `size` 0 the candidate waits, unless the caller lets it serve without a proof (`adopt`).
 4. An exclusive service never has two generations alive, in whatever state, nor more than `size`
    processes.  A reload has no gate: the new generation is the one that serves, all older
    workers are told to go at once, and when the last has ended the new ones are started.  A worn

@@ -1,8 +1,8 @@
 """A service: an application, its sockets, its workers, and the mold they are forked from.
 
-Who is to be started or stopped, the roster decides; what is to be thought of a worker, `watch`.
-Here it is done, and told in the log.  The master gives every service its turn (`work`) and the
-ends of its processes (`bury`).
+Who is to be started or stopped, the roster decides; the overseer looks after those that are there.
+Here processes are started, heard, told to go and buried, and it is told in the log.  The master
+gives every service its turn (`work`) and the ends of its processes (`bury`).
 
 A reload makes a new generation: a new mold imports the application; when it has, the roster
 starts one worker of it, and only when that is ready the old ones go, one by one.  Whatever fails
@@ -16,7 +16,6 @@ import random
 import signal
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from fastfork import __version__, app, cpus, identity, memory, mold, sockets, watch, worker
@@ -24,7 +23,6 @@ from fastfork.channel import Channel, ChannelError, Message, Report
 from fastfork.config import AUTO, Settings
 from fastfork.family import Family, SignalMask
 from fastfork.handle import (
-    TIME_OUT_AGAIN,
     Handle,
     MoldHandle,
     WorkerHandle,
@@ -32,13 +30,12 @@ from fastfork.handle import (
     with_channel,
 )
 from fastfork.log import indented, logger, write
+from fastfork.overseer import Overseer
+from fastfork.procfs import is_child
 from fastfork.roster import Member, Roster, State
-from fastfork.watch import Act, Finding
 
 BOOT_FAILURE_GRACE = 0.5  # seconds for workers to leave after a failed boot
-LOOK = 1.0  # seconds between two looks at the workers, at most
-LOOK_SHORTEST = 0.05
-MEMORY_LOOK = 2.0
+RELOAD_LOOK = 0.05  # seconds between two looks at whether the old generation has noticed
 MOST_WORKERS = 4096
 MOST_ORDERS = 32  # that a mold has not carried out yet
 
@@ -80,12 +77,7 @@ class Service:
         self.failed = ""  # why the whole server must end
         self.last_failure: Report | None = None
         self.greeting = ""
-        self._look_every = LOOK
-        if settings.request_timeout:
-            self._look_every = min(LOOK, max(LOOK_SHORTEST, settings.request_timeout / 4))
-        self._look_at = 0.0
-        self._measure_at = 0.0
-        self._unmeasured_told = False
+        self.overseer = Overseer(self)
 
     # -- sockets -------------------------------------------------------------------------
     def bind(self, passed: sockets.Passed) -> None:
@@ -114,9 +106,9 @@ class Service:
     def work(self, now: float) -> Plan | None:
         """All that is due.  Returns a plan in a new process, None in the master."""
         self.roster.settle(now)
-        self._kill_condemned(now)
-        if now >= self._look_at:
-            self._look(now)
+        self.overseer.kill_condemned(now)
+        if now >= self.overseer.look_at:
+            self.overseer.look(now)
         for member in self.roster.overdue(now):
             given = (member.deadline or now) - member.since
             self.roster.killed(member)
@@ -132,9 +124,9 @@ class Service:
         if now < self.roster.retry_at:
             times.append(self.roster.retry_at)
         if self.workers or self.molds:
-            times.append(self._look_at)
+            times.append(self.overseer.look_at)
         if self.reloading is not None and self.roster.all_ready():
-            times.append(now + LOOK_SHORTEST)
+            times.append(now + RELOAD_LOOK)
         decision = self.roster.next_event(now)
         if decision is not None:
             times.append(decision)
@@ -372,6 +364,7 @@ class Service:
         if new is not None:
             handle, theirs = new
             order = {"number": number, "slot": handle.slot, "multiprocess": self.roster.size > 1}
+            self.molds[generation].ordered = True
             self.molds[generation].channel.send(order, (theirs.fd, handle.stacks))
             theirs.close()
 
@@ -451,7 +444,8 @@ class Service:
         handle.pid = pid
         self.roster.started(handle.member, pid)
         if handle.member.generation in self.molds:
-            self.molds[handle.member.generation].forked_at = now
+            mold_handle = self.molds[handle.member.generation]
+            mold_handle.forked, mold_handle.forked_at = True, now
         if handle.told_to_go:  # before we knew whom to tell
             handle.send(signal.SIGTERM)
 
@@ -490,126 +484,11 @@ class Service:
             write(indented(report.trace))
         self.last_failure = report
 
-    # -- looking after workers -----------------------------------------------------------
-    def _look(self, now: float) -> None:
-        self._look_at = now + self._look_every
-        measure = self.settings.max_memory and now >= self._measure_at
-        if measure:
-            self._measure_at = now + MEMORY_LOOK
-        for handle in list(self.workers.values()):
-            if handle.pid and not handle.condemned:
-                self._look_at_worker(handle, bool(measure), now)
-        for mold_handle in self.molds.values():
-            self._look_at_mold(mold_handle, now)
-
-    def _look_at_mold(self, handle: MoldHandle, now: float) -> None:
-        if not handle.loaded:
-            if now - handle.born > self.settings.boot_timeout:
-                handle.condemn(self._not_booted(), now)
-            return
-        patience = self.settings.boot_timeout
-        if self.settings.liveness_timeout:
-            patience = min(patience, self.settings.liveness_timeout)
-        for asked_for in self.workers.values():
-            of_it = asked_for.member.generation == handle.generation and not asked_for.pid
-            if of_it and now - max(asked_for.born, handle.forked_at) > patience:
-                handle.condemn(f"it has not forked a worker within {patience:g} s", now)
-
-    def _not_booted(self) -> str:
-        return f"it has not booted within {self.settings.boot_timeout:g} s"
-
-    def _look_at_worker(self, handle: WorkerHandle, measure: bool, now: float) -> None:
-        member, settings = handle.member, self.settings
-        if member.state is State.STARTING:
-            if now - handle.born > settings.boot_timeout:
-                handle.condemn(self._not_booted(), now)
-            return
-        facts = handle.facts()
-        stopped = _silent(facts, now) and is_stopped(handle.pid)
-        if not facts["whole"] and not stopped:
-            return  # it is writing: the next look
-        finding = self._judge_request(handle, facts, now)
-        if finding is None and member.state is State.READY:
-            finding = watch.judge_life(settings, facts, member.since, stopped, now)
-        if finding is None and measure:
-            used = memory.measure(handle.pid, settings.memory_measure)
-            finding = watch.judge_memory(settings, used)
-            if used is None and not self._unmeasured_told and is_running(handle.pid):
-                self._unmeasured_told = True
-                logger.warning(
-                    "The memory of worker %d of %s cannot be measured, so max_memory does "
-                    "nothing%s.", handle.pid, self.name,
-                    "; --memory-measure rss may help" * (settings.memory_measure == "pss"),
-                )  # fmt: skip
-        if finding is None:
-            finding = watch.judge_wear(settings, facts, handle.most_requests, now - member.since)
-        if finding is not None:
-            self._act(handle, finding, facts, now)
-        for due in (facts["deadline"], facts["deadline"] + settings.request_grace):
-            if facts["deadline"] and due > now:
-                self._look_at = min(self._look_at, due + 0.001)
-
-    def _judge_request(
-        self, handle: WorkerHandle, facts: dict[str, Any], now: float
-    ) -> Finding | None:
-        finding = watch.judge_request(self.settings, facts, now)
-        late = (facts["request_number"], facts["deadline"])
-        if finding is not None and handle.timed_out != late:
-            # However late we are: it is killed only if it does not react to the first signal.
-            handle.timed_out, handle.timed_out_at = late, 0.0
-            return Finding(Act.TIME_OUT, finding.why)
-        return finding
-
-    def _act(
-        self, handle: WorkerHandle, finding: Finding, facts: dict[str, Any], now: float
-    ) -> None:
-        if finding.act is Act.KILL:
-            handle.condemn(finding.why, now)
-            if finding.may_end:
-                handle.reason = facts["request_number"], facts["heartbeat"]
-        elif finding.act is Act.TIME_OUT:
-            if now - handle.timed_out_at >= TIME_OUT_AGAIN:
-                handle.timed_out_at = now
-                handle.send(worker.TIME_OUT)
-        elif handle.member.state is State.READY and handle.member.worn is None:
-            logger.info("Worker %d of %s is replaced: %s.", handle.pid, self.name, finding.why)
-            self.roster.wear(handle.member, finding.why)
-
-    def _kill_condemned(self, now: float) -> None:
-        """Those that have had their moment to say where they stand."""
-        for handle in list(self.handles()):
-            if handle.kill_at is None or now < handle.kill_at:
-                continue
-            if isinstance(handle, WorkerHandle) and self._pardoned(handle, now):
-                continue
-            what = "The mold" if isinstance(handle, MoldHandle) else "Worker"
-            logger.error("%s %d of %s is killed: %s.", what, handle.pid, self.name,
-                         handle.condemned)  # fmt: skip
-            write(indented(handle.told_stacks() or "(it could not say where it stands)"))
-            handle.kill()
-            if isinstance(handle, WorkerHandle) and handle.member.state is not State.STARTING:
-                self.roster.stopping(handle.member, now, now)  # else it is a failed boot
-                self.roster.killed(handle.member)
-
-    def _pardoned(self, handle: WorkerHandle, now: float) -> bool:
-        """Has what it was to be killed for ended in the last moment?"""
-        reason = handle.reason
-        if reason is None:
-            return False
-        facts = handle.facts()
-        if (facts["request_number"], facts["heartbeat"]) == reason or not facts["whole"]:
-            return False
-        logger.info("Worker %d of %s is not killed: what it was in has ended.", handle.pid,
-                    self.name)  # fmt: skip
-        handle.pardon()
-        return True
-
     # -- stopping ------------------------------------------------------------------------
     def _retire(self, member: Member, now: float) -> None:
         """In good order: it gives its resting connections a while, and goes."""
         handle = self.workers[member]
-        handle.told_to_go = True
-        handle.send(worker.RETIRE if member.state is State.READY else signal.SIGTERM)
+        handle.tell_to_go(worker.RETIRE if member.state is State.READY else signal.SIGTERM)
         self.roster.stopping(member, now, now + self.settings.graceful_timeout)
 
     def retire_all(self, now: float) -> None:
@@ -623,8 +502,7 @@ class Service:
         self._close()
         wait = self.settings.graceful_timeout if timeout is None else timeout
         for handle in self.workers.values():
-            handle.told_to_go = True
-            handle.send(signal.SIGTERM)
+            handle.tell_to_go(signal.SIGTERM)
             self.roster.stopping(handle.member, now, now + wait)
 
     def _close(self) -> None:
@@ -673,7 +551,12 @@ class Service:
 
     def _bury_mold(self, handle: MoldHandle, end: str, now: float) -> None:
         del self.molds[handle.generation]
-        if handle.loaded and handle.generation == self.roster.generation:
+        if handle.loaded and handle.ordered and not handle.forked:
+            sentence = (
+                f"Cannot serve {self.name}: its mold {handle.pid} {end} before it had forked a "
+                "worker.")
+            self._mold_failed(handle.generation, Report(False, sentence), now)
+        elif handle.loaded and handle.generation == self.roster.generation:
             logger.error("The mold %d of %s %s; a new one is made.", handle.pid, self.name, end)
         elif handle.loaded:
             self._not_reloaded(f"its mold {handle.pid} {end}.")
@@ -750,35 +633,3 @@ class Service:
 
 def _workers(count: int) -> str:
     return f"{count} worker" if count == 1 else f"{count} workers"
-
-
-def _silent(facts: dict[str, Any], now: float) -> bool:
-    return bool(now - facts["heartbeat"] > LOOK)
-
-
-def is_stopped(pid: int) -> bool:
-    """Has somebody sent it SIGSTOP?  (A debugger, which is another state, is left alone.)"""
-    return _state(pid) == b"T"
-
-
-def is_running(pid: int) -> bool:
-    """Has it not ended?  (Its memory is gone before it is.)"""
-    return _state(pid) in (b"R", b"S", b"D")
-
-
-def _state(pid: int) -> bytes:
-    """As in proc_pid_stat(5); empty if it is gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()  # in which its name may be anything
-    except OSError:
-        return b""
-    return (stat.rpartition(b")")[2].split() or [b""])[0]
-
-
-def is_child(pid: int) -> bool:
-    """Is it a child of ours that was not waited for?"""
-    try:
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except (OSError, OverflowError):
-        return False
-    return True

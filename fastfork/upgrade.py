@@ -43,20 +43,21 @@ class Successor:
         finally:
             theirs.close()
         self.pid = self._process.pid
-        self._said: bool | None = False  # None: told already
+        self._said = False  # that it is ready
 
     @property
     def fd(self) -> int:
         return self._channel.fd
 
     def ready(self) -> bool:
-        """Once, when all its workers are."""
-        if self._said is False:
-            messages, _ = self._channel.pending()
-            if messages:
-                self._said = None
-                return True
-        return False
+        """True once, when all its workers are."""
+        if self._said or self.fd < 0:
+            return False
+        messages, ended = self._channel.pending()
+        self._said = bool(messages)
+        if ended and not messages:  # it is ending; its process will tell
+            self._channel.close()
+        return self._said
 
     def ended(self) -> int | None:
         """Its status, as waitpid(2) has it; None while it runs."""

@@ -24,6 +24,7 @@ from fastfork.sockets import Listener
 # The master is gone: answer what is nearly done, and be dead within a second in any case.
 ORPHAN_DRAIN = 0.5  # seconds
 ORPHAN_KILL = 0.7
+GONE_PATIENCE = 100  # ms between the end of the channel and that of the life-line
 # Of the graceful timeout, this is left for the interpreter's exit (the application's atexit).
 EXIT_SHARE, EXIT_LONGEST = 0.2, 2.0
 
@@ -244,9 +245,10 @@ def _watch_channel(core: _core.Worker, plan: Plan, access_log: int) -> None:
 
 
 def _has_ended(pipe: int) -> bool:
+    """Now, or in a moment: the kernel closes what a process had one by one."""
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
-    return bool(poll.poll(0))
+    return bool(poll.poll(GONE_PATIENCE))
 
 
 def _reopen_access_log(path: str | None, fd: int) -> None:
