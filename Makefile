@@ -25,7 +25,9 @@ test-release: .venv/tested
 # The same core with its live-object counters: they must be back at zero after every test.
 test-debug: debug
 	FASTFORK_EXPECT_DEBUG=1 PYTHONPATH=build/debug $(BIN)/pytest tests/core tests/wire tests/fuzz \
-	    --ignore=tests/wire/test_corpus.py --ignore=tests/wire/test_timeouts.py
+	    --ignore=tests/wire/test_corpus.py --ignore=tests/wire/test_timeouts.py \
+	    --ignore=tests/core/test_reader.py --ignore=tests/core/test_keepalive.py \
+	    --ignore=tests/core/test_framing.py
 
 # The newest other interpreter that this machine has, if it has one.
 test-newer:

@@ -23,6 +23,8 @@ for version in 3.14 3.13 3.12; do
             --ignore=tests/process/test_chaos.py --ignore=tests/process/test_recycling.py \
             --ignore=tests/process/test_liveness.py --ignore=tests/process/test_identity.py \
             --ignore=tests/process/test_rough.py --ignore=tests/process/test_boot.py \
+            --ignore=tests/process/test_status.py --ignore=tests/process/test_scoreboard.py \
+            --ignore=tests/process/test_workers.py --ignore=tests/process/test_upgrade.py \
             --ignore=tests/unit/test_roster_model.py
     done
 done

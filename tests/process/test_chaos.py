@@ -2,7 +2,7 @@
 
 Only requests in the hands of a worker that was killed may fail; after each kill the service is
 back at full strength; and in the end the master is as it was.  FASTFORK_CHAOS_SECONDS says for how
-long (8), FASTFORK_CHAOS_SEED repeats a run: the seed is printed.  With wrk, if it is installed,
+long (5), FASTFORK_CHAOS_SEED repeats a run: the seed is printed.  With wrk, if it is installed,
 there is a second kind of load.
 """
 
@@ -20,7 +20,7 @@ from harness import alive, children, wait_for
 from load import Load
 from seen import kinds, kinds_at_rest
 
-SECONDS = float(os.environ.get("FASTFORK_CHAOS_SECONDS", "8"))
+SECONDS = float(os.environ.get("FASTFORK_CHAOS_SECONDS", "5"))
 SEED = int(os.environ.get("FASTFORK_CHAOS_SEED", random.randrange(1 << 32)))
 WORKERS = 8
 PATIENCE = 40.0  # seconds: a service that has had many deaths may be told to wait
