@@ -14,9 +14,8 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastfork.config import ConfigError, perhaps
 
@@ -37,8 +36,7 @@ class BootError(Exception):
         self.trace = trace
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """What APP says: attribute "" means one of `DEFAULT_NAMES`; `call` that it is a factory."""
 
     module: str

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 MEMBERSHIP = Path("/proc/self/cgroup")
 MOUNTED = Path("/sys/fs/cgroup")
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """A directory in which a controller's files of `version` may be.  It need not exist."""
 
     version: int

@@ -16,8 +16,7 @@ import json
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 MOST_BYTES = 128 << 10  # of a message; the kernel takes more than that
 MOST_TRACE = 12 << 10  # characters of a traceback that is reported
@@ -34,8 +33,7 @@ class ChannelError(Exception):
     descriptor that is not its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """How a start went: `ready`, or a `sentence` on why not and the `trace` of the application
     (may be empty).  A ready worker's `sentence`, if any, is shown once the service is
     announced; `remains` are what the import in a mold left behind."""
@@ -46,7 +44,7 @@ class Report:
     remains: tuple[str, ...] = ()
 
     def message(self) -> Message:
-        message = asdict(self)
+        message = self._asdict()
         message["sentence"] = _cut(self.sentence, MOST_SENTENCE)
         message["trace"] = _cut(self.trace, MOST_TRACE)
         message["remains"] = [part[:200] for part in self.remains[:20]]

@@ -11,8 +11,7 @@ import ipaddress
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, NoReturn
 
 AUTO: Literal["auto"] = "auto"
 
@@ -21,8 +20,7 @@ class ConfigError(ValueError):
     """A setting that cannot be used; its text is one sentence for the person who wrote it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """How a sort of value is read from text, how it is shown, and what would be right."""
 
     read: Callable[[str], Any]
@@ -171,8 +169,7 @@ SHORTEST_LIVENESS = 1.0
 
 
 # -- the table ---------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class Setting(NamedTuple):
     """One row of the table."""
 
     name: str
@@ -234,11 +231,8 @@ def setting(
     many: bool = False,
     positional: bool = False,
 ) -> Any:
-    row = {
-        "kind": kind, "default": default, "help": help, "metavar": metavar, "short": short,
-        "low": low, "high": high, "choices": choices, "many": many, "positional": positional,
-    }  # fmt: skip
-    return field(default=default, metadata=row)
+    """A row that does not know its name yet; Any, because it stands for the value."""
+    return Setting("", kind, default, help, metavar, short, low, high, choices, many, positional)
 
 
 def _time(default: float, help: str, low: float = 0.01) -> Any:
@@ -261,9 +255,23 @@ def _hook(help: str) -> Any:
     return setting(TEXT, None, f"pkg.mod:function {help}", metavar="FUNCTION")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the server was told.  Durations are seconds, sizes are bytes."""
+    """What the server was told.  Durations are seconds, sizes are bytes.  Immutable."""
+
+    def __init__(self, **values: Any) -> None:
+        """What is not given has its default.  TypeError for what is no setting."""
+        if not values.keys() <= TABLE.keys():
+            raise TypeError(f"no settings: {sorted(values.keys() - TABLE.keys())}")
+        vars(self).update((name, row.default) for name, row in TABLE.items())
+        vars(self).update(values)
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise AttributeError(f"settings do not change: {name}")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Settings) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]  # a mapping in all but name
 
     app: str = setting(
         TEXT, "", "the application: pkg.mod:attr, pkg.mod:factory(), or pkg.mod "
@@ -432,7 +440,9 @@ class Settings:
 
 
 TABLE: Mapping[str, Setting] = {
-    row.name: Setting(name=row.name, **row.metadata) for row in fields(Settings)
+    name: row._replace(name=name)
+    for name, row in vars(Settings).items()
+    if isinstance(row, Setting)
 }
 
 

@@ -146,7 +146,7 @@ def _listens(path: Path) -> bool:
 
 
 # -- the server's side -------------------------------------------------------------------
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class _Client:
     socket: socket.socket
     deadline: float

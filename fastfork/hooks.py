@@ -23,8 +23,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from fastfork import app
 from fastfork.app import BootError
@@ -34,8 +33,7 @@ from fastfork.log import from_core, logger
 __all__ = ["Worker", "on_fork", "on_worker_start", "on_worker_stop"]
 
 
-@dataclass(frozen=True, slots=True)
-class Worker:
+class Worker(NamedTuple):
     """The worker that a hook is called for."""
 
     service: str

@@ -12,7 +12,8 @@ import os
 import pwd
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from fastfork.config import ConfigError
 
@@ -20,14 +21,13 @@ HIGHEST = (1 << 32) - 2  # the number above is (uid_t) -1: "leave it as it is"
 UNCHANGED = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """A user, a group, and all supplementary groups, by number."""
 
     uid: int
     gid: int
     groups: tuple[int, ...]
-    environ: Mapping[str, str | None] = field(default_factory=dict)  # None: to be removed
+    environ: Mapping[str, str | None] = MappingProxyType({})  # None: to be removed
 
     def __str__(self) -> str:
         return f"user {self.uid}, group {self.gid}"
@@ -108,8 +108,7 @@ def _check_unchanged(user: str | None, uid: int, group: str | None, gid: int | N
 
 
 # -- owners of sockets -------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """Numbers for chown(2), UNCHANGED where nothing was said; `text` is what was written."""
 
     uid: int

@@ -22,7 +22,7 @@ import signal
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fastfork import _core, app, hooks, log, remains, scoreboard, stacks, worker
 from fastfork.channel import Channel, Message, Report, from_descriptor
@@ -37,8 +37,7 @@ MOST_ORDERS = 4  # for one intermediate; another may be at work beside it
 IMPORT_THRESHOLD = 10_000  # new objects between two collections of the youngest
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """All that a mold takes along from its master."""
 
     settings: Settings
@@ -55,8 +54,7 @@ class Plan:
     signal_mask: SignalMask
 
 
-@dataclass(slots=True)
-class _Order:
+class _Order(NamedTuple):
     """To fork a worker; its channel and the file for its stacks came along."""
 
     message: Message

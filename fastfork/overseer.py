@@ -111,6 +111,7 @@ class Overseer:
     ) -> None:
         if finding.act is Act.KILL:
             handle.condemn(finding.why, now)
+            handle.reason = None
             if finding.may_end:
                 handle.reason = facts["request_number"], facts["heartbeat"]
         elif finding.act is Act.TIME_OUT:

@@ -17,8 +17,8 @@ import socket
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 PROC = Path("/proc/self")
 SETTLE = 0.2  # seconds: a thread that was joined may be a moment away from its end
@@ -29,8 +29,7 @@ _IO_URING = "anon_inode:[io_uring]"
 _SYN_SENT = 2  # a state of a TCP connection, net/tcp_states.h
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """What was there before the import, and so is not its doing."""
 
     threads: frozenset[threading.Thread]  # that Python knows

@@ -74,7 +74,7 @@ class State(enum.Enum):
     STOPPING = "stopping"
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Member:
     """One worker process, from the decision to start it until it is buried."""
 

@@ -18,9 +18,8 @@ import re
 import socket
 import stat
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 from fastfork.identity import Owner
 from fastfork.log import logger
@@ -38,8 +37,7 @@ class AddressError(Exception):
     """An address that is malformed or cannot be bound; its text is one sentence."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tcp:
+class Tcp(NamedTuple):
     host: str
     port: int
 
@@ -47,8 +45,7 @@ class Tcp:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Unix:
+class Unix(NamedTuple):
     """A socket in the file system, or, with a leading "@", in the abstract namespace."""
 
     path: str
@@ -57,8 +54,7 @@ class Unix:
         return f"unix:{self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class Inherited:
+class Inherited(NamedTuple):
     """A listening socket that whoever started us left on a descriptor."""
 
     fd: int
@@ -67,8 +63,7 @@ class Inherited:
         return f"fd://{self.fd}"
 
 
-@dataclass(frozen=True, slots=True)
-class Systemd:
+class Systemd(NamedTuple):
     """All sockets that systemd passed under a name (FileDescriptorName= of their units)."""
 
     name: str

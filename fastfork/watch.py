@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastfork.config import Settings, show_size
 
@@ -21,8 +20,7 @@ class Act(enum.Enum):
     WEAR = "wear"  # replace it, in good order
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     act: Act
     why: str
     may_end: bool = True  # a reason to kill: it is none any more when the worker goes on

@@ -11,8 +11,7 @@ import os
 import select
 import signal
 import traceback
-from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 from fastfork import _core, app, hooks, log, stacks
 from fastfork.channel import Channel, Report
@@ -39,8 +38,7 @@ TIME_OUT = signal.SIGRTMIN + 9
 NEEDLESS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """All that a worker takes along from its master."""
 
     settings: Settings

@@ -135,9 +135,9 @@ def test_stopped_while_it_boots(start, application, gate, preload):
 # -- the master is killed ----------------------------------------------------------------
 def test_no_worker_outlives_its_master(start):
     server = start("small_apps:pid", workers=4)
-    workers = server.workers()
+    everybody = server.workers() + server.molds()
     server.process.kill()
-    gone(*workers)
+    gone(*everybody)
     refused(server)
 
 
@@ -153,13 +153,13 @@ def test_workers_at_rest_notice_it_themselves(start):
 @pytest.mark.parametrize("app", ["busy", "busy_in_c", "asleep"])
 def test_not_even_one_that_is_stuck_in_a_handler(start, gate, app):
     server = start(f"small_apps:{app}", workers=2)
-    workers = server.workers()
+    everybody = server.workers() + server.molds()
     with server.connect() as client:
         client.send(f"GET /?{gate.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         gate.reached()
         gate.open()
         server.process.kill()
-        gone(*workers)
+        gone(*everybody)
     refused(server)
 
 

@@ -83,8 +83,14 @@ class Alone:
         wait_for(lambda: text in self.stderr, message=lambda: f"{text!r} not in:\n{self.stderr}")
 
     def retire(self):
-        self.process.send_signal(signal.SIGUSR1)
-        self.wait_slot("state", "draining")
+        """And see it begin.  A signal between the last look for signals and the system call that
+        a handler then waits in is seen after the call only: it is sent again, as masters do."""
+        def begun():
+            if self.process.poll() is None and self.slot()["state"] != "draining":
+                self.process.send_signal(signal.SIGUSR1)
+            return self.process.poll() is not None or self.slot()["state"] == "draining"
+        wait_for(begun, message=lambda: f"no retirement: {self.slot()}\n{self.stderr}")
+        assert self.slot()["state"] == "draining", self.stderr
 
     def drain(self):
         self.process.send_signal(signal.SIGUSR2)
