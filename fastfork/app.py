@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
 
-from fastfork.config import ConfigError, perhaps
+from fastfork.kinds import ConfigError, perhaps
 
 Application = Callable[..., Iterable[bytes]]
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from fastfork import __version__, config, log
-from fastfork.config import ConfigError, Setting, Settings
+from fastfork import __version__, config, deployment, log
+from fastfork.config import Setting
+from fastfork.kinds import SWITCH, ConfigError, perhaps, read_count
 
 EXIT_UNUSABLE = 2
 MOST_FILES = 1 << 20  # some programs close every descriptor up to the limit
@@ -31,12 +32,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             from fastfork import status
 
             return status.run(arguments.control, arguments.pid, as_json=arguments.json)
-        return _serve(_settings(arguments))
+        given = {name: value for name, value in vars(arguments).items() if name in config.TABLE}
+        return _serve(lambda: deployment.load(given))
     except ConfigError as error:
         return _unusable(str(error))
 
 
-def _serve(settings: Settings) -> int:
+def _serve(load: Callable[[], deployment.Deployment]) -> int:
+    wanted = load()
     _open_standard_descriptors()
     try:
         from fastfork import worker
@@ -51,12 +54,12 @@ def _serve(settings: Settings) -> int:
 
     predecessor = Upgrade.from_environ(os.environ)
     if predecessor is None:  # an old master has passed the sockets instead
-        _check_ready_fd(settings.ready_fd)
+        _check_ready_fd(wanted.server.ready_fd)
     _raise_file_limit()
-    log.set_up(settings.log_level)
+    log.set_up(wanted.server.log_level)
     notifier = Notifier.from_environ(os.environ)
     try:
-        outcome = Master([settings], passed=Passed.from_environ(os.environ), notifier=notifier,
+        outcome = Master(wanted, load, passed=Passed.from_environ(os.environ), notifier=notifier,
                          predecessor=predecessor).run()  # fmt: skip
     except (AddressError, PidFileError) as error:
         return _unusable(str(error))
@@ -117,7 +120,7 @@ def _add_status(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 def _pid(text: str) -> int:
     try:
-        return config.read_count(text)
+        return read_count(text)
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not usable: it must be a whole number") from None
@@ -131,7 +134,7 @@ def _add(parser: argparse.ArgumentParser, row: Setting) -> None:
         parser.add_argument(row.name, **options)
         return
     names = [row.short, row.flag] if row.short else [row.flag]
-    if row.kind is config.SWITCH:
+    if row.kind is SWITCH:
         parser.add_argument(*names, action="store_const", const="on", help=row.help)
         return
     parser.add_argument(*names, action="append" if row.many else "store", **options)
@@ -156,18 +159,13 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     arguments, unknown = parser().parse_known_args(joined)
     if unknown:
         flag = unknown[0].split("=")[0]
-        near = config.perhaps(flag, _FLAGS[arguments.command])
+        near = perhaps(flag, _FLAGS[arguments.command])
         raise ConfigError(
             f"There is no flag or argument {flag!r}{near}, "
             f"see fastfork {arguments.command} --help.")  # fmt: skip
     if arguments.command == "status" and None not in (arguments.pid, arguments.control):
         raise ConfigError("PID and --control PATH do not go together: each names one server.")
     return arguments
-
-
-def _settings(arguments: argparse.Namespace) -> Settings:
-    given = {name: value for name, value in vars(arguments).items() if name in config.TABLE}
-    return config.load(given)
 
 
 # -- this process ------------------------------------------------------------------------

@@ -7,162 +7,33 @@ and whatever other source of settings comes later reads the same table through `
 
 from __future__ import annotations
 
-import ipaddress
 import re
-import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, NoReturn
 
-AUTO: Literal["auto"] = "auto"
-
-
-class ConfigError(ValueError):
-    """A setting that cannot be used; its text is one sentence for the person who wrote it."""
-
-
-class Kind(NamedTuple):
-    """How a sort of value is read from text, how it is shown, and what would be right."""
-
-    read: Callable[[str], Any]
-    show: Callable[[Any], str]
-    right: str
-
-
-# -- reading and showing values ----------------------------------------------------------
-_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_BYTES = {"": 1, "k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20,
-          "g": 1 << 30, "gib": 1 << 30}  # fmt: skip
-
-
-def _number_and_unit(text: str) -> tuple[float, str]:
-    match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)", text, re.ASCII)
-    if not match:
-        raise ValueError(text)
-    return float(match[1]), match[2]
-
-
-def read_duration(text: str) -> float:
-    """Seconds from "90s", "5m", "1h", "250ms" or bare seconds.  ValueError if it is neither."""
-    number, unit = _number_and_unit(text)
-    if unit not in _SECONDS:
-        raise ValueError(text)
-    return number * _SECONDS[unit]
-
-
-def show_duration(seconds: float) -> str:
-    return f"{seconds:g} s"
-
-
-def read_size(text: str) -> int:
-    """Bytes from "64KiB", "1MiB", "10k" (k, M and G count in 1024s) or bare bytes.
-
-    ValueError if it is neither, or no whole number of bytes.
-    """
-    number, unit = _number_and_unit(text)
-    factor = _BYTES.get(unit.lower())
-    if factor is None or not (number * factor).is_integer():
-        raise ValueError(text)
-    return int(number * factor)
-
-
-def show_size(size: int) -> str:
-    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if size >= factor and size % factor == 0:
-            return f"{size // factor} {unit}"
-    return f"{size} bytes"
-
-
-def read_count(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
-        raise ValueError(text)
-    return int(text)
-
-
-def _read_auto_count(text: str) -> int | str:
-    return AUTO if text == AUTO else read_count(text)
-
-
-def _read_switch(text: str) -> bool:
-    if text not in ("on", "off"):
-        raise ValueError(text)
-    return text == "on"
-
-
-def _show_switch(value: bool) -> str:
-    return "on" if value else "off"
-
-
-def _read_mode(text: str) -> int:
-    if not re.fullmatch(r"(0o?)?[0-7]{3,4}", text, re.ASCII):
-        raise ValueError(text)
-    return int(text.removeprefix("0o"), 8)
-
-
-def _show_mode(mode: int) -> str:
-    return f"{mode:04o}"
-
-
-def _read_text(text: str) -> str:
-    if not text or "\0" in text:
-        raise ValueError(text)
-    return text
-
-
-def _read_arguments(text: str) -> tuple[str, ...]:
-    return tuple(shlex.split(text))
-
-
-def _read_field_value(text: str) -> str:
-    if not re.fullmatch(r"[!-~](?:[ -~]{,198}[!-~])?", text):
-        raise ValueError(text)
-    return text
-
-
-def _read_list(text: str) -> tuple[str, ...]:
-    items = tuple(item.strip() for item in text.split(","))
-    if "" in items:
-        raise ValueError(text)
-    return items
-
-
-def _read_peers(text: str) -> tuple[str, ...]:
-    peers = _read_list(text) if text else ()
-    if "%" in text:  # a zone: peers are told apart by their addresses alone
-        raise ValueError(text)
-    return tuple(
-        peer if peer in ("*", "unix") else str(ipaddress.ip_network(peer)) for peer in peers
-    )
-
-
-FORWARDED_FIELDS = (
-    "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port",
-    "x-forwarded-prefix", "forwarded",
+from fastfork.kinds import (
+    ARGUMENTS,
+    AUTO,
+    AUTO_COUNT,
+    COUNT,
+    DURATION,
+    FIELD_VALUE,
+    FORWARDED,
+    FORWARDED_FIELDS,
+    MODE,
+    PAIR,
+    PEERS,
+    PREFIXED,
+    SIZE,
+    SWITCH,
+    TEXT,
+    VARIABLE,
+    ConfigError,
+    Kind,
+    perhaps,
+    show_duration,
+    show_size,
 )  # fmt: skip
-
-
-def _read_forwarded_fields(text: str) -> tuple[str, ...]:
-    names = tuple(name.lower() for name in _read_list(text))
-    if not set(names) <= set(FORWARDED_FIELDS):
-        raise ValueError(text)
-    return names
-
-
-COUNT = Kind(read_count, str, "a whole number")
-AUTO_COUNT = Kind(_read_auto_count, str, '"auto" or a whole number')
-DURATION = Kind(read_duration, show_duration, "a duration such as 90s, 5m, 250ms or 2.5 (seconds)")
-SIZE = Kind(read_size, show_size, "a size such as 64KiB, 1MiB, 10k or 512 (bytes)")
-TEXT = Kind(_read_text, str, "some text")
-SWITCH = Kind(_read_switch, _show_switch, "on or off")
-MODE = Kind(_read_mode, _show_mode, "three or four octal digits, such as 0660")
-FIELD_VALUE = Kind(
-    _read_field_value, str, "at most 200 printable ASCII characters without blanks around them")
-PEERS = Kind(
-    _read_peers, ",".join, "a comma-separated list of addresses and networks (no bits set behind "
-    "the prefix), unix, or *, such as 127.0.0.1,10.0.0.0/8,unix")  # fmt: skip
-FORWARDED = Kind(
-    _read_forwarded_fields, ",".join,
-    "a comma-separated list out of " + ", ".join(FORWARDED_FIELDS))  # fmt: skip
-ARGUMENTS = Kind(_read_arguments, shlex.join, "arguments as in a shell, quotes closed")
 
 WEEK = 7 * 86400.0
 SHORTEST_LIVENESS = 1.0
@@ -183,6 +54,7 @@ class Setting(NamedTuple):
     choices: tuple[str, ...]
     many: bool
     positional: bool
+    scope: str
 
     @property
     def flag(self) -> str:
@@ -230,9 +102,11 @@ def setting(
     choices: tuple[str, ...] = (),
     many: bool = False,
     positional: bool = False,
+    scope: Literal["server", "service"] = "service",
 ) -> Any:
     """A row that does not know its name yet; Any, because it stands for the value."""
-    return Setting("", kind, default, help, metavar, short, low, high, choices, many, positional)
+    return Setting("", kind, default, help, metavar, short, low, high, choices, many, positional,
+                   scope)
 
 
 def _time(default: float, help: str, low: float = 0.01) -> Any:
@@ -294,6 +168,18 @@ class Settings:
     exit_on_boot_error: bool = _switch(
         "end the server when a worker cannot boot, also later (otherwise it is tried again, at "
         "longer and longer intervals)")  # fmt: skip
+    mount: tuple[tuple[str, str], ...] = setting(
+        PREFIXED, (), "application under a path: SCRIPT_NAME gets the prefix, the longest wins; "
+        "may be repeated, instead of APP", metavar="PREFIX=APP", many=True)  # fmt: skip
+    global_conf: tuple[tuple[str, str], ...] = setting(
+        PAIR, (), "variable for paste files, beside those in their [DEFAULT]; may be repeated",
+        metavar="NAME=VALUE", many=True)  # fmt: skip
+    environment: tuple[tuple[str, str], ...] = setting(
+        VARIABLE, (), "environment variable of the application; may be repeated",
+        metavar="NAME=VALUE", short="-e", many=True)  # fmt: skip
+    python_path: tuple[str, ...] = setting(
+        TEXT, (), "directory to import from, before those of the Python path; may be repeated",
+        metavar="DIR", many=True)  # fmt: skip
     chdir: str | None = setting(
         TEXT, None, "directory to change to before the application is imported", metavar="DIR")
     pyargv: tuple[str, ...] = setting(
@@ -331,10 +217,12 @@ class Settings:
         "called in the process that preloaded the application before it forks a worker")
     on_fork_after: str | None = _hook("called in a worker just forked from it")
     pid: str | None = setting(
-        TEXT, None, "file for the pid of the master", metavar="FILE", short="-p")
+        TEXT, None, "file for the pid of the master", metavar="FILE", short="-p",
+        scope="server")  # fmt: skip
     control: str = setting(
         TEXT, "auto", "socket for fastfork status; auto: PID.sock in /run/fastfork, "
-        "$XDG_RUNTIME_DIR/fastfork or /tmp/fastfork-UID; none: no such socket", metavar="PATH")
+        "$XDG_RUNTIME_DIR/fastfork or /tmp/fastfork-UID; none: no such socket", metavar="PATH",
+        scope="server")  # fmt: skip
     user: str | None = setting(
         TEXT, None, "user that workers become, by name or number", metavar="USER", short="-u")
     group: str | None = setting(
@@ -345,7 +233,7 @@ class Settings:
         short="-m", low=0, high=0o777)  # fmt: skip
     ready_fd: int | None = setting(
         COUNT, None, "descriptor that gets one line of JSON when all workers are ready",
-        metavar="FD", low=3, high=1 << 20)  # fmt: skip
+        metavar="FD", low=3, high=1 << 20, scope="server")  # fmt: skip
 
     # sockets
     bind: tuple[str, ...] = setting(
@@ -359,6 +247,9 @@ class Settings:
     socket_owner: str | None = setting(
         TEXT, None, "owner of unix sockets: USER, USER:GROUP or :GROUP", metavar="OWNER")
     backlog: int = _count(2048, "connections that may wait to be accepted", 65535)
+    tcp_keepidle: float = _time(
+        0.0, "silence on a TCP connection after which the kernel asks whether its peer is still "
+        "there; 0: it does not ask", low=0.0)  # fmt: skip
     max_connections: int = _count(16384, "open connections per worker", 1 << 20)
 
     greenlets: int | Literal["auto"] = setting(
@@ -436,7 +327,7 @@ class Settings:
         TEXT, "combined", "format of the access log", choices=("common", "combined"))
     log_level: str = setting(
         TEXT, "info", "least severe entry of the error log",
-        choices=("debug", "info", "warning", "error", "critical"))  # fmt: skip
+        choices=("debug", "info", "warning", "error", "critical"), scope="server")  # fmt: skip
 
 
 TABLE: Mapping[str, Setting] = {
@@ -488,11 +379,3 @@ def _check_together(settings: Settings) -> None:
     for address in settings.bind:
         if settings.bind.count(address) > 1 and not re.search(r"(^|:)0$", address):
             raise ConfigError(f"--bind {address!r} is given twice.")
-
-
-def perhaps(name: str, known: Iterable[str]) -> str:
-    """" (perhaps 'x' is meant)", or nothing if no known name is near."""
-    import difflib  # only where there is something to complain of
-
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (perhaps {near[0]!r} is meant)" if near else ""

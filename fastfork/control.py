@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from fastfork import sockets
-from fastfork.config import AUTO
+from fastfork.kinds import AUTO
 from fastfork.log import logger
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]

@@ -27,7 +27,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from fastfork import app
 from fastfork.app import BootError
-from fastfork.config import TABLE, ConfigError, Settings
+from fastfork.config import TABLE, Settings
+from fastfork.kinds import ConfigError
 from fastfork.log import from_core, logger
 
 __all__ = ["Worker", "on_fork", "on_worker_start", "on_worker_stop"]

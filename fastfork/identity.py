@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from fastfork.config import ConfigError
+from fastfork.kinds import ConfigError
 
 HIGHEST = (1 << 32) - 2  # the number above is (uid_t) -1: "leave it as it is"
 UNCHANGED = -1

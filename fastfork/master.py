@@ -17,13 +17,13 @@ import select
 import signal
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 from fastfork import __version__, _core, sockets
-from fastfork.config import Settings
 from fastfork.control import Control
+from fastfork.deployment import Deployment
 from fastfork.family import Family
 from fastfork.handle import Handle, describe_end
 from fastfork.log import logger
@@ -48,12 +48,14 @@ OTHERS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.
 class Master:
     """Runs services until it is told to stop.
 
+    `wanted` is what they are, `load` reads it again (ConfigError) at a reload.
     `ready_fd` gets a line of JSON when all workers of all services are ready; `predecessor` is
     the old master's end at a binary upgrade."""
 
     def __init__(
         self,
-        settings: Sequence[Settings],
+        wanted: Deployment,
+        load: Callable[[], Deployment],
         *,
         passed: sockets.Passed,
         notifier: Notifier,
@@ -62,12 +64,13 @@ class Master:
         """ConfigError or AddressError if one of the services is described wrongly."""
         self.pid = os.getpid()
         self.family = Family()
-        self.services = [Service(one, self.family) for one in settings]
-        first = settings[0]
-        self.ready_fd = first.ready_fd if predecessor is None else None
-        self.pid_file = None if first.pid is None else PidFile(first.pid)
+        self.load = load
+        self.server = wanted.server
+        self.services = [Service(one.settings, self.family) for one in wanted.services]
+        self.ready_fd = self.server.ready_fd if predecessor is None else None
+        self.pid_file = None if self.server.pid is None else PidFile(self.server.pid)
         self.notifier = notifier
-        self.control_path = first.control
+        self.control_path = self.server.control
         self.control: Control | None = None
         self.predecessor = predecessor
         self.successor: Successor | None = None

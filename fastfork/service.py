@@ -20,7 +20,7 @@ from typing import Any
 
 from fastfork import __version__, app, cpus, identity, memory, mold, sockets, watch, worker
 from fastfork.channel import Channel, ChannelError, Message, Report
-from fastfork.config import AUTO, Settings
+from fastfork.config import Settings
 from fastfork.family import Family, SignalMask
 from fastfork.handle import (
     Handle,
@@ -29,6 +29,7 @@ from fastfork.handle import (
     describe_end,
     with_channel,
 )
+from fastfork.kinds import AUTO
 from fastfork.log import indented, logger, write
 from fastfork.overseer import Overseer
 from fastfork.procfs import is_child

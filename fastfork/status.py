@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fastfork import control, log
-from fastfork.config import AUTO
+from fastfork.kinds import AUTO
 
 EXIT_OK, EXIT_UNANSWERED, EXIT_NONE = 0, 1, 3
 

@@ -9,7 +9,8 @@ import enum
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from fastfork.config import Settings, show_size
+from fastfork.config import Settings
+from fastfork.kinds import show_size
 
 KILL_FACTOR = 2  # times max_memory: a worker is not waited for any more
 

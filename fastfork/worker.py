@@ -15,9 +15,10 @@ from typing import NamedTuple, cast
 
 from fastfork import _core, app, hooks, log, stacks
 from fastfork.channel import Channel, Report
-from fastfork.config import ConfigError, Settings
+from fastfork.config import Settings
 from fastfork.handlers import Closable, Handler, Strangers, ignore
 from fastfork.identity import Identity
+from fastfork.kinds import ConfigError
 from fastfork.sockets import Listener
 
 # The master is gone: answer what is nearly done, and be dead within a second in any case.

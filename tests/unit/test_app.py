@@ -4,7 +4,7 @@ import pytest
 
 from fastfork import app
 from fastfork.app import BootError, Reference, load, parse
-from fastfork.config import ConfigError
+from fastfork.kinds import ConfigError
 
 
 @pytest.fixture

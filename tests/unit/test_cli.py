@@ -11,7 +11,7 @@ from fastfork.cli import main
 def settings(monkeypatch):
     """`settings(*flags)`: what the server would be started with."""
     seen = []
-    monkeypatch.setattr(cli, "_serve", lambda given: seen.append(given) or 0)
+    monkeypatch.setattr(cli, "_serve", lambda load: seen.append(load().server) or 0)
 
     def parse(*argv):
         seen.clear()

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from fastfork import config
-from fastfork.config import ConfigError, Settings, load
+from fastfork import config, kinds
+from fastfork.config import Settings, load
+from fastfork.kinds import ConfigError
 
 PYI = Path(config.__file__).with_name("_core.pyi")
 
@@ -72,13 +73,13 @@ def test_settings_cannot_be_changed():
     [("90s", 90), ("5m", 300), ("1h", 3600), ("250ms", 0.25), ("2.5", 2.5), ("7", 7), ("1 m", 60)],
 )
 def test_durations(text, seconds):
-    assert config.read_duration(text) == seconds
+    assert kinds.read_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "s", "-1s", "1d", "5M", "1e3", "1_0", "\u0661", "nan", "inf"])
 def test_no_durations(text):
     with pytest.raises(ValueError):
-        config.read_duration(text)
+        kinds.read_duration(text)
 
 
 @pytest.mark.parametrize(
@@ -87,13 +88,13 @@ def test_no_durations(text):
      ("1GiB", 1 << 30), ("1.5KiB", 1536), ("0", 0)],
 )  # fmt: skip
 def test_sizes(text, size):
-    assert config.read_size(text) == size
+    assert kinds.read_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "k", "-1", "1.5", "64KB", "1kb", "0.0001k", "1TiB", "0x10"])
 def test_no_sizes(text):
     with pytest.raises(ValueError):
-        config.read_size(text)
+        kinds.read_size(text)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_no_sizes(text):
     [(512, "512 bytes"), (1536, "1536 bytes"), (65536, "64 KiB"), (3 << 20, "3 MiB")],
 )
 def test_sizes_shown(size, text):
-    assert config.show_size(size) == text
+    assert kinds.show_size(size) == text
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 from forked import in_child
 
 from fastfork import identity
-from fastfork.config import ConfigError
 from fastfork.identity import UNCHANGED, owner, resolve
+from fastfork.kinds import ConfigError
 
 NOBODY = pwd.getpwnam("nobody")
 NUMBER = 54321  # has no entry

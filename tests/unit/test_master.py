@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from fastfork import config, log
+from fastfork import config, deployment, log
 from fastfork.family import Family
 from fastfork.handle import describe_end
 from fastfork.master import Master
@@ -12,14 +12,19 @@ from fastfork.service import Service
 from fastfork.sockets import AddressError, Passed
 
 
+def given(*bind, **more):
+    return {"app": "hello:app", "workers": "2", "bind": bind, "control": "none", **more}
+
+
 def settings(*bind, **more):
-    return config.load({
-        "app": "hello:app", "workers": "2", "bind": bind, "control": "none", **more,
-    })  # fmt: skip
+    return config.load(given(*bind, **more))
 
 
 def master(*bind, **more):
-    return Master([settings(*bind, **more)], passed=Passed(), notifier=Notifier())
+    def load():
+        return deployment.load(given(*bind, **more))
+
+    return Master(load(), load, passed=Passed(), notifier=Notifier())
 
 
 def child(exit_status):
@@ -71,13 +76,13 @@ def test_a_socket_file_that_cannot_be_removed_is_a_warning(tmp_path, monkeypatch
     def refuse(path):
         raise PermissionError(13, "Permission denied")
 
-    given = Service(settings(f"unix:{tmp_path}/s"), Family())
-    given.bind(Passed())
+    service = Service(settings(f"unix:{tmp_path}/s"), Family())
+    service.bind(Passed())
     log.set_up()
     monkeypatch.setattr(os, "unlink", refuse)
-    given.unbind()
+    service.unbind()
     assert f"Cannot remove unix:{tmp_path}/s: Permission denied." in capfd.readouterr().err
-    assert given.listeners == []
+    assert service.listeners == []
 
 
 @pytest.mark.parametrize(("preload", "what"), [("on", "mold"), ("off", "worker")])
