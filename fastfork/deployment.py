@@ -110,6 +110,19 @@ def load(
         written.path, _origins(server), _warnings(environ))  # fmt: skip
 
 
+def control_of(path: str) -> str | None:
+    """The setting `control` in the file at `path`, for who looks for its server; None if the file
+    has none.  Whatever else is in the file may be wrong.  ConfigError."""
+    from fastfork import tomlfile
+
+    row = TABLE["control"]
+    table = tomlfile.read(path).get("server")
+    if not isinstance(table, dict) or row.name not in table:
+        return None
+    value = row.take(table[row.name], f"{path}, [server]: {row.name}")
+    return str(row.anchored(value, os.path.dirname(os.path.abspath(path))))
+
+
 # -- what the sources say ----------------------------------------------------------------
 class _Value(NamedTuple):
     """A value, what its key is called where it was written, and where that is: for sentences

@@ -322,10 +322,12 @@ DURATION = Kind(
     read_duration, show_duration, "a duration such as 90s, 5m, 250ms or 2.5 (seconds)",
     _take_duration, exact_duration)  # fmt: skip
 SIZE = Kind(
-    read_size, show_size, "a size such as 64KiB, 1MiB, 10k or 512 (bytes)", _take_whole, exact_size)
+    read_size, show_size, "a size such as 64KiB, 1MiB, 10k or 512 (bytes)",
+    _take_whole, exact_size)  # fmt: skip
 TEXT = Kind(_read_text, str, "some text")
 APPLICATION = Kind(_read_text, str, "some text", anchor=_anchor_application)
-ADDRESS = Kind(_read_text, str, "an address or a port", _take_number_as_text, anchor=_anchor_address)
+ADDRESS = Kind(
+    _read_text, str, "an address or a port", _take_number_as_text, anchor=_anchor_address)
 ACCOUNT = Kind(_read_text, str, "a name or a number", _take_number_as_text)
 PATH = Kind(_read_text, str, "a path", anchor=_path_or())
 CONTROL_PATH = Kind(_read_text, str, "a path, auto or none", anchor=_path_or(AUTO, "none"))
