@@ -41,7 +41,7 @@ class Plan(NamedTuple):
     """All that a mold takes along from its master."""
 
     settings: Settings
-    reference: app.Reference
+    reference: app.Served
     access_log: str | None
     identity: Identity | None
     listeners: tuple[Listener, ...]

@@ -50,7 +50,7 @@ class Service:
         self.family = family
         family.services.append(self)
         family.private.append(self.let_go)
-        self.reference = app.parse(settings.app)
+        self.reference = app.parse_service(settings)
         self.name = str(self.reference)
         self.identity = identity.resolve(settings.user, settings.group)
         for text in settings.bind:
