@@ -391,7 +391,7 @@ class Master:
 
     def _obey(self, command: str, name: str | None, request: dict[str, Any]) -> dict[str, Any]:
         if command == "status":
-            return self._status(name)
+            return self._status(name, brief=request.get("brief", False))
         if self._exit_status is not None:
             raise ConfigError("The server is stopping.")
         logger.info("Control socket: %s%s.", command, f" {name}" if name else "")
@@ -407,14 +407,14 @@ class Master:
         self._signals.append(signal.SIGTERM)
         return {"services": [service.name for service in self.services]}
 
-    def _status(self, name: str | None) -> dict[str, Any]:
+    def _status(self, name: str | None, *, brief: bool) -> dict[str, Any]:
         services = self.services if name is None else [self.realm.find(name)]
         return {
             "version": __version__,
             "pid": self.pid,
             "uptime": self._now - self.since,
             "config": self.realm.path,
-            "services": [service.status(self._now) for service in services],
+            "services": [service.status(self._now, brief=brief) for service in services],
         }
 
     # -- binary upgrade ------------------------------------------------------------------

@@ -43,7 +43,7 @@ class Plan(NamedTuple):
     name: str  # of the service
     tag: str  # of its log entries
     settings: Settings
-    reference: app.Reference
+    reference: app.Served
     access_log: str | None
     identity: Identity | None
     listeners: tuple[Listener, ...]

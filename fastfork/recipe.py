@@ -17,7 +17,7 @@ class Recipe(NamedTuple):
     name: str
     tag: str  # in log entries of its workers; "" for the only service of a command line
     settings: Settings
-    reference: app.Reference
+    reference: app.Served
     identity: Identity | None
     owner: Owner | None  # of unix sockets
     access_log: str | None  # an absolute path, or "-"
@@ -28,7 +28,7 @@ class Recipe(NamedTuple):
 def make(config: ServiceConfig) -> Recipe:
     """ConfigError or AddressError if something in it is malformed."""
     settings = config.settings
-    reference = app.parse(settings.app)
+    reference = app.parse_service(settings)
     for text in settings.bind:
         sockets.parse(text)
     access_log = settings.access_log

@@ -46,7 +46,7 @@ class Service:
         self.generations = {first: self.generation}  # of which workers may still be made
         self._next: Generation | None = self.generation  # to be begun
         self.reloading: Generation | None = None  # on its way
-        self.outcome: Message | None = None  # of the last reload
+        self.outcome: Message | None = None  # of the last start or reload that ended
         settings = recipe.settings
         self.roster = Roster(
             recipe.size, generation=first, max_unavailable=settings.max_unavailable,
@@ -210,8 +210,11 @@ class Service:
 
     def _end_reload(self, why: str = "") -> None:
         assert self.reloading is not None
-        self.outcome = {"generation": self.reloading.number, "ok": not why, "why": why}
+        self._tell_outcome(self.reloading.number, why)
         self.reloading = None
+
+    def _tell_outcome(self, generation: int, why: str = "") -> None:
+        self.outcome = {"generation": generation, "ok": not why, "why": why}
 
     def _look_at_reload(self) -> None:
         if self.reloading is None:
@@ -384,6 +387,8 @@ class Service:
             logger.critical("%s", report.sentence)
         if self.reloading is not None and self.reloading.number == self.roster.generation:
             self._end_reload(report.sentence)  # there is nothing to go back to
+        if not self.announced:
+            self._tell_outcome(self.roster.generation, report.sentence)
         if not self.announced or self.roster.ready_count() == 0:
             self.trouble = report.sentence
 
@@ -503,6 +508,7 @@ class Service:
         if not self.roster.all_ready():
             return
         self.announced, self.trouble = True, ""
+        self._tell_outcome(self.roster.generation)
         logger.info(
             "%s on %s: %s, Python %s, fastfork %s, pid %d", self.name, ", ".join(self.urls),
             _workers(self.roster.size), "{}.{}.{}".format(*sys.version_info), __version__,
@@ -520,8 +526,10 @@ class Service:
             return "starting"
         return "serving" if self.reloading is self._next is None else "reloading"
 
-    def status(self, now: float) -> Message:
-        """What `fastfork status` shows of it."""
+    def status(self, now: float, *, brief: bool = False) -> Message:
+        """What `fastfork status` shows of it; `brief`: without its workers, whose memory takes
+        the kernel a while to count."""
+        workers = [] if brief else list(self.workers.values())
         return {
             "name": self.name,
             "listen": self.urls,
@@ -529,7 +537,7 @@ class Service:
             "size": self.roster.size,
             "state": self.state(),
             "outcome": self.outcome,
-            "workers": [self._worker_status(handle, now) for handle in self.workers.values()],
+            "workers": [self._worker_status(handle, now) for handle in workers],
         }
 
     def _worker_status(self, handle: WorkerHandle, now: float) -> dict[str, Any]:

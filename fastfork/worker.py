@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 import traceback
 from typing import NamedTuple, cast
 
@@ -45,7 +46,7 @@ class Plan(NamedTuple):
     name: str  # of the service
     tag: str  # of its log entries
     settings: Settings
-    reference: app.Reference
+    reference: app.Served
     access_log: str | None  # an absolute path, or "-"
     identity: Identity | None
     listeners: tuple[Listener, ...]
@@ -132,7 +133,8 @@ def _boot(plan: Plan, me: hooks.Worker) -> tuple[_core.Worker, int]:
 
 
 def assume(settings: Settings, identity: Identity | None) -> None:
-    """Become the user that is to run the application.  In a mold or in a worker.  BootError."""
+    """Become the user that is to run the application, with the environment that it is to have.
+    In a mold or in a worker.  BootError."""
     if settings.umask is not None:
         os.umask(settings.umask)
     try:
@@ -140,12 +142,15 @@ def assume(settings: Settings, identity: Identity | None) -> None:
             identity.assume()
     except ConfigError as error:
         raise app.BootError(str(error)) from None
+    os.environ.update(settings.environment)
+    if any(name == "TZ" for name, _ in settings.environment):
+        time.tzset()  # which nobody else would, as the process is running already
 
 
-def load(settings: Settings, reference: app.Reference) -> app.Application:
+def load(settings: Settings, served: app.Served) -> app.Application:
     """Import the application, where it is to run.  In a mold or in a worker.  BootError."""
-    app.prepare(settings.chdir, settings.pyargv)
-    application = app.load(reference)
+    app.prepare(settings.chdir, settings.pyargv, settings.python_path)
+    application = app.load(served, dict(settings.global_conf))
     hooks.load(settings)
     return application
 
@@ -154,7 +159,8 @@ def _greeting(plan: Plan) -> str:
     """What to try: the demo says it in the terminal too.  (Here, because the master does not
     import applications.)"""
     urls = [listener.url for listener in plan.listeners if listener.url.startswith("http:")]
-    if plan.reference.module != "fastfork.demo" or not urls:
+    served = plan.reference
+    if not isinstance(served, app.Reference) or served.module != "fastfork.demo" or not urls:
         return ""
     from fastfork import demo
 
