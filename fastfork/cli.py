@@ -1,9 +1,8 @@
-"""The command line: `fastfork serve APP ...` and `fastfork status`.
+"""The command line: `fastfork serve APP ...` and the commands to a running server.
 
-Exit statuses: 0 told to stop and did, 1 failed after the start, 2 unusable: bad flags, an
-address that cannot be bound, an application that does not boot.  `status` ends with 0 if all
-servers that it found have answered, 1 if one has not, 3 if there is none (as with the status
-of any service: LSB, "program is not running").
+Exit statuses of `serve`: 0 told to stop and did, 1 failed after the start, 2 unusable: bad flags,
+an address that cannot be bound, an application that does not boot.  For those of the others see
+`commands`.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from fastfork import __version__, config, deployment, log
+from fastfork import __version__, commands, config, deployment, log
 from fastfork.config import Setting
-from fastfork.kinds import SWITCH, ConfigError, perhaps, read_count
+from fastfork.kinds import SWITCH, ConfigError, perhaps
 
 EXIT_UNUSABLE = 2
 MOST_FILES = 1 << 20  # some programs close every descriptor up to the limit
@@ -28,10 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not sys.platform.startswith("linux"):
             raise ConfigError("fastfork runs on Linux only.")
         arguments = _parse(sys.argv[1:] if argv is None else argv)
-        if arguments.command == "status":
-            from fastfork import status
-
-            return status.run(arguments.control, arguments.pid, as_json=arguments.json)
+        if arguments.command != "serve":
+            outcome: int = arguments.run(arguments)
+            return outcome
         given = {name: value for name, value in vars(arguments).items() if name in config.TABLE}
         return _serve(lambda: deployment.load(given))
     except ConfigError as error:
@@ -77,7 +75,7 @@ def _unusable(sentence: str) -> int:
 # -- flags -------------------------------------------------------------------------------
 _FLAGS = {
     "serve": [row.flag for row in config.TABLE.values()],
-    "status": ["--control", "--json"],
+    **commands.FLAGS,
 }
 
 
@@ -93,37 +91,15 @@ def parser() -> argparse.ArgumentParser:
     """The command line, generated from the table in `config`."""
     top = _Parser(prog="fastfork", description="A pre-fork WSGI server.", allow_abbrev=False)
     top.add_argument("--version", action="version", version=f"fastfork {__version__}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    serve = commands.add_parser(
+    subparsers = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    serve = subparsers.add_parser(
         "serve", help="serve a WSGI application", allow_abbrev=False,
         description="Serve a WSGI application.  TIME: 90s, 5m, 250ms or seconds.  "
         "SIZE: 64KiB, 1MiB, 10k or bytes.")  # fmt: skip
     for row in config.TABLE.values():
         _add(serve, row)
-    _add_status(commands)
+    commands.add_parsers(subparsers)
     return top
-
-
-def _add_status(commands: argparse._SubParsersAction[_Parser]) -> None:
-    parser = commands.add_parser(
-        "status", help="show what running servers and their workers are doing",
-        allow_abbrev=False, description="Show what running servers and their workers are doing.  "
-        "Exit status 0: shown; 1: a server did not answer; 3: no server was found.")  # fmt: skip
-    parser.add_argument(
-        "pid", nargs="?", type=_pid, metavar="PID",
-        help="the server with that pid (default: all of this user)")  # fmt: skip
-    parser.add_argument(
-        "--control", metavar="PATH", help="the server whose --control it is")
-    parser.add_argument(
-        "--json", action="store_true", help="print the answer as it comes, a line for each server")
-
-
-def _pid(text: str) -> int:
-    try:
-        return read_count(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not usable: it must be a whole number") from None
 
 
 def _add(parser: argparse.ArgumentParser, row: Setting) -> None:
@@ -163,8 +139,6 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         raise ConfigError(
             f"There is no flag or argument {flag!r}{near}, "
             f"see fastfork {arguments.command} --help.")  # fmt: skip
-    if arguments.command == "status" and None not in (arguments.pid, arguments.control):
-        raise ConfigError("PID and --control PATH do not go together: each names one server.")
     return arguments
 
 
