@@ -23,6 +23,7 @@ class Deployment(NamedTuple):
 
     server: Settings
     services: tuple[ServiceConfig, ...]
+    path: str | None = None  # of the file, if there is one
 
 
 def load(flags: Mapping[str, str | Iterable[str] | None]) -> Deployment:
