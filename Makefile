@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 600
 CHAOS_SECONDS ?= 60
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 
-.PHONY: serve test test-release test-debug test-newer lint types debug asan fuzz chaos bench \
+.PHONY: serve test test-release test-debug test-newer lint types debug asan fuzz chaos docs bench \
         wheel clean
 
 serve: .venv/built
@@ -79,6 +79,10 @@ types: .venv/tested
 	$(BIN)/$(PIP_INSTALL) -e '.[lint]' --no-build-isolation
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --ignore-missing-stub --ignore-disjoint-bases fastfork._core
+
+# What is written from the settings table, docs/configuration.md and the JSON schema.
+docs: .venv/built
+	$(BIN)/python -m fastfork.describe docs
 
 bench:
 	$(MAKE) -C bench
