@@ -43,6 +43,8 @@ NEEDLESS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 class Plan(NamedTuple):
     """All that a worker takes along from its master."""
 
+    name: str  # of the service
+    tag: str  # of its log entries
     settings: Settings
     reference: app.Served
     access_log: str | None  # an absolute path, or "-"
@@ -64,6 +66,7 @@ class Plan(NamedTuple):
 def run(plan: Plan) -> int:
     """Be a worker.  Returns its exit status; the caller leaves through sys.exit."""
     _core.name_process("fastfork worker")
+    log.set_tag(plan.tag)
     plan.channel.send({"hello": os.getpid()})
     if plan.application is None:
         reset_signals()
@@ -74,7 +77,7 @@ def run(plan: Plan) -> int:
     else:
         plan.strangers.belongings = belongings
     signal.pthread_sigmask(signal.SIG_SETMASK, plan.signal_mask)
-    me = hooks.Worker(str(plan.reference), plan.number, plan.generation, os.getpid())
+    me = hooks.Worker(plan.name, plan.number, plan.generation, os.getpid())
     try:
         _core.guard(plan.lifeline, ORPHAN_KILL)
         core, access_log = _boot(plan, me)
