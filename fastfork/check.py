@@ -102,7 +102,7 @@ def _look(service: ServiceConfig, faults: list[str]) -> _Subject | None:
 def _collected(faults: list[str]) -> Iterator[None]:
     try:
         yield
-    except ConfigError as error:
+    except (ConfigError, sockets.AddressError) as error:
         faults += str(error).splitlines()
 
 
