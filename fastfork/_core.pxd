@@ -374,6 +374,7 @@ cdef class Worker:
     cdef int64_t max_spool, max_body, max_chunk_extensions, body_memory, output_memory, output_spool
     cdef int64_t body_min_rate      # bytes per second
     cdef int max_connections
+    cdef int accept_burst          # connections taken per wake-up
     cdef bint streaming             # handlers start at the end of the head
     cdef int64_t spooled            # bytes in temporary files
     cdef int64_t room_told_until    # ms: that there is no room for a body was told lately

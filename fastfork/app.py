@@ -1,5 +1,9 @@
 """From "pkg.mod:attr" to a WSGI application.
 
+What APP says is read here (`parse`), in the master too, and nothing of the application is
+imported for it.  An application of a paste file is read and loaded by `paste`, several under one
+service by `mount`; both are imported only where they are used.
+
 Importing somebody's application runs somebody's code: it may raise anything, end the process,
 or not be there.  Each of these is a `BootError` with one sentence and, where the fault lies in
 the application's code, its own traceback.
@@ -7,21 +11,30 @@ the application's code, its own traceback.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable
-from types import ModuleType, TracebackType
-from typing import Any, NamedTuple
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType, ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 from fastfork.kinds import ConfigError, perhaps
 
+if TYPE_CHECKING:
+    from fastfork.config import Settings
+    from fastfork.mount import Mounts
+    from fastfork.paste import Paste
+
 Application = Callable[..., Iterable[bytes]]
+Served: TypeAlias = "Reference | Paste | Mounts"  # what a service serves, before it is loaded
 
 DEFAULT_NAMES = ("application", "app")
+NO_CONF: Mapping[str, str] = MappingProxyType({})
 
 
 class BootError(Exception):
@@ -37,57 +50,137 @@ class BootError(Exception):
 
 
 class Reference(NamedTuple):
-    """What APP says: attribute "" means one of `DEFAULT_NAMES`; `call` that it is a factory."""
+    """What APP says: attribute "" means one of `DEFAULT_NAMES`; `call` that it is a factory, to
+    be called with `args` and `keywords`."""
 
     module: str
     attribute: str
     call: bool
+    args: tuple[Any, ...] = ()
+    keywords: tuple[tuple[str, Any], ...] = ()
 
     def __str__(self) -> str:
-        return self.module + (f":{self.attribute}" if self.attribute else "") + "()" * self.call
+        return self.module + (f":{self.attribute}" if self.attribute else "") + self._call()
+
+    def _call(self) -> str:
+        if not self.call:
+            return ""
+        parts = [repr(value) for value in self.args]
+        parts += [f"{name}={value!r}" for name, value in self.keywords]
+        return f"({', '.join(parts)})"
 
 
-def parse(text: str) -> Reference:
-    """pkg.mod:attr, pkg.mod:factory() or pkg.mod.  ConfigError if it is none of these."""
-    module, colon, attribute = text.partition(":")
+# -- reading what was written ------------------------------------------------------------
+def parse_service(settings: Settings, directory: str | None = None) -> Served:
+    """What a service with these settings is to serve: its `app`, or all that it mounts.
+
+    Paste files count from `directory`, by default the working directory.  ConfigError.
+    """
+    if not settings.mount:
+        return parse(settings.app, directory)
+    if settings.app:
+        raise ConfigError(
+            f"APP {settings.app!r} and --mount do not go together: mount it at / instead.")
+    from fastfork import mount
+
+    return mount.parse(settings.mount, directory)
+
+
+def parse(text: str, directory: str | None = None, source: str = "APP") -> Reference | Paste:
+    """pkg.mod:attr, pkg.mod:factory(...), pkg.mod or paste:FILE#NAME.  ConfigError, which names
+    `source`, if it is none of these.  FILE counts from `directory`, by default the working one."""
+    if text.startswith("paste:"):
+        from fastfork import paste
+
+        return paste.parse(text, directory, source)
+    path, call, rest = text.partition("(")
+    module, colon, attribute = path.partition(":")
     if "/" in module or module.endswith(".py"):
         name = os.path.basename(module).removesuffix(".py") or "module"
-        right = f"it names a module, not a file, write {name + colon + attribute!r} with --chdir"
-        raise ConfigError(f"APP {text!r} is not usable: {right} for its directory.")
-    call = attribute.endswith("()")
-    attribute = attribute.removesuffix("()")
-    parts = [*module.split("."), *(attribute.split(".") if colon else [])]
+        right = name + colon + attribute + call + rest
+        raise ConfigError(
+            f"{source} {text!r} is not usable: it names a module, not a file, write {right!r} "
+            "with --chdir for its directory.")
+    parts = [*module.split("."), *(attribute.split(".") if colon or call else [])]
     if not all(part.isidentifier() for part in parts):
         raise ConfigError(
-            f"APP {text!r} is not usable: it must be pkg.mod:attr, pkg.mod:factory() or pkg.mod."
+            f"{source} {text!r} is not usable: it must be pkg.mod:attr, pkg.mod:factory(), "
+            "pkg.mod or paste:FILE#NAME."
         )
-    return Reference(module, attribute, call)
+    if not call:
+        return Reference(module, attribute, False)
+    args, keywords = _arguments(rest, f"{source} {text!r} is not usable: ")
+    return Reference(module, attribute, True, args, keywords)
 
 
-def prepare(directory: str | None, arguments: Iterable[str]) -> None:
+def _arguments(rest: str, beginning: str) -> tuple[tuple[Any, ...], tuple[tuple[str, Any], ...]]:
+    """What a factory is to be called with; `rest` is all behind its "(".  Nothing is evaluated."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # an escape that means nothing
+            call = ast.parse(f"_({rest}", mode="eval").body
+    except SyntaxError as error:
+        raise ConfigError(f"{beginning}its arguments cannot be read ({error.msg}).") from None
+    except (ValueError, MemoryError, RecursionError):
+        raise ConfigError(f"{beginning}its arguments cannot be read.") from None
+    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
+        raise ConfigError(f"{beginning}it must end with the one ) that closes the arguments.")
+    keywords: dict[str, Any] = {}
+    for keyword in call.keywords:
+        if keyword.arg is None:
+            _refuse_argument(f"**{ast.unparse(keyword.value)}", beginning)
+        if keyword.arg in keywords:
+            raise ConfigError(f"{beginning}its argument {keyword.arg!r} is given twice.")
+        keywords[keyword.arg] = _literal(keyword.value, beginning)
+    args = tuple(_literal(node, beginning) for node in call.args)
+    return args, tuple(keywords.items())
+
+
+def _literal(node: ast.expr, beginning: str) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, MemoryError, RecursionError):
+        _refuse_argument(ast.unparse(node), beginning)
+
+
+def _refuse_argument(written: str, beginning: str) -> NoReturn:
+    raise ConfigError(
+        f"{beginning}its argument {written} is no literal: text in quotes, numbers, True, False, "
+        "None, and lists, tuples, sets and dicts of them can be given.")
+
+
+# -- importing ---------------------------------------------------------------------------
+def prepare(
+    directory: str | None, arguments: Iterable[str], python_path: Iterable[str] = ()
+) -> None:
     """Make this process a place in which the application can be imported.
 
-    The working directory becomes importable.  sys.argv becomes the program's name and what
-    --pyargv gives: applications that parse it at import must not meet our flags.  BootError.
+    The working directory becomes importable, then what is in `python_path` (which counts from
+    the directory before the change).  sys.argv becomes the program's name and what --pyargv
+    gives: applications that parse it at import must not meet our flags.  BootError.
     """
+    added = [os.path.abspath(entry) for entry in python_path]
     if directory is not None:
         try:
             os.chdir(directory)
         except OSError as error:
             sentence = f"Cannot change to the directory {directory!r}: {error.strerror}."
             raise BootError(sentence) from None
-    here = os.getcwd()
-    sys.path[:] = [here, *(entry for entry in sys.path if entry not in ("", here))]
+    first = list(dict.fromkeys([os.getcwd(), *added]))
+    sys.path[:] = [*first, *(entry for entry in sys.path if entry not in ("", *first))]
     sys.argv[1:] = arguments
 
 
-def load(reference: Reference) -> Application:
-    """Import the application.  BootError, whatever its code does."""
-    application = find(reference)
-    if reference.call:
-        application = _make(application, reference)
-    _check(application, reference)
-    return application  # type: ignore[no-any-return]
+def load(served: Served, global_conf: Mapping[str, str] = NO_CONF) -> Application:
+    """Import the application.  `global_conf` is for paste files.  BootError, whatever its code
+    does."""
+    if not isinstance(served, Reference):
+        return served.load(global_conf)
+    application = find(served)
+    if served.call:
+        application = _make(application, served)
+        return check(application, f"what {served} returned")
+    return check(application, _named(served), f"; a factory is written {_named(served)}()")
 
 
 def find(reference: Reference) -> Any:
@@ -101,9 +194,9 @@ def _import(reference: Reference) -> ModuleType:
     except ModuleNotFoundError as error:
         if _is_missing(error, reference.module):
             raise _missing(reference, str(error.name)) from None
-        raise _fault(reference, "importing it", error) from None
+        raise fault(reference, "importing it", error) from None
     except BaseException as error:  # SystemExit too: a module that ends the process cannot serve
-        raise _fault(reference, "importing it", error) from None
+        raise fault(reference, "importing it", error) from None
 
 
 def _is_missing(error: ModuleNotFoundError, module: str) -> bool:
@@ -141,7 +234,7 @@ def _find(module: ModuleType, reference: Reference) -> Any:
             near = perhaps(name, [n for n in dir(found) if not n.startswith("__")])
             raise BootError(f"{path} has no attribute {name!r}{near}.") from None
         except BaseException as error:
-            raise _fault(reference, f"reading its attribute {name!r}", error) from None
+            raise fault(reference, f"reading its attribute {name!r}", error) from None
         path += ("." if ":" in path else ":") + name
     return found
 
@@ -153,14 +246,14 @@ def _make(factory: Any, reference: Reference) -> Any:
             "that could be called."
         )
     try:
-        return factory()
+        return factory(*reference.args, **dict(reference.keywords))
     except BaseException as error:
-        raise _fault(reference, "calling the factory", error) from None
+        raise fault(reference, "calling the factory", error) from None
 
 
-def _check(application: Any, reference: Reference) -> None:
-    """Refuse what can never serve a request."""
-    subject = f"what {reference} returned" if reference.call else _named(reference)
+def check(application: Any, subject: str, hint: str = "") -> Application:
+    """Refuse what can never serve a request.  `subject` is what the sentence of the BootError
+    begins with, `hint` its end where a function cannot be called like an application."""
     if not callable(application):
         raise BootError(f"{subject} is {_a(application)}, which is not callable.")
     call = application if inspect.isroutine(application) else type(application).__call__
@@ -172,10 +265,10 @@ def _check(application: Any, reference: Reference) -> None:
             signature = inspect.signature(application, follow_wrapped=False)
             signature.bind("environ", "start_response")
         except TypeError:
-            hint = "" if reference.call else f"; a factory is written {_named(reference)}()"
             raise BootError(
                 f"{subject} cannot be called with (environ, start_response){hint}."
             ) from None
+    return application  # type: ignore[no-any-return]
 
 
 def _named(reference: Reference) -> str:
@@ -187,10 +280,11 @@ def _a(thing: Any) -> str:
     return ("an " if name[0].lower() in "aeiou" else "a ") + name
 
 
-def _fault(reference: Reference, doing: str, error: BaseException) -> BootError:
-    """The application's code failed: its traceback, and a sentence that sums it up."""
-    return BootError(f"{doing} {what_it_did(error)}.", application_trace(error),
-                     beginning=f"Cannot serve {reference}: ")  # fmt: skip
+def fault(served: Served, doing: str, error: BaseException, *ours: str) -> BootError:
+    """The application's code failed: its traceback, without the frames of the files `ours`, and
+    a sentence that sums it up."""
+    return BootError(f"{doing} {what_it_did(error)}.", application_trace(error, *ours),
+                     beginning=f"Cannot serve {served}: ")  # fmt: skip
 
 
 def what_it_did(error: BaseException) -> str:

@@ -26,7 +26,8 @@ class Family:
         self.lifeline, self._lifeline_write = os.pipe()
         self.services: list[Service] = []
         self.private: list[Callable[[], None]] = []
-        """What lets go of the master's own descriptors, called in every process forked from it."""
+        """What lets go of other descriptors of the master's own, called in every process forked
+        from it."""
 
     def fork(self) -> tuple[int, SignalMask]:
         """(0 in the child, else its pid; the signal mask, to which the child must go back).
@@ -43,6 +44,8 @@ class Family:
         if pid == 0:
             signal.set_wakeup_fd(-1)
             os.close(self._lifeline_write)
+            for service in self.services:
+                service.let_go()
             for let_go in self.private:
                 let_go()
         else:

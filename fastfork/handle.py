@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from fastfork import stacks
 from fastfork.channel import Channel, ChannelError, Message, pair
+from fastfork.config import Settings
 from fastfork.log import logger
 from fastfork.roster import Member
 from fastfork.scoreboard import Scoreboard
@@ -23,9 +24,10 @@ TIME_OUT_AGAIN = 1.0  # seconds between two signals to a handler that is beyond 
 class Handle:
     """A process that has been asked for.  `pid` is 0 until it is known."""
 
-    def __init__(self, channel: Channel, now: float) -> None:
+    def __init__(self, channel: Channel, settings: Settings, now: float) -> None:
         """OSError if there is no descriptor for its stacks."""
         self.channel = channel
+        self.settings = settings  # of its generation
         self.pid = 0
         self.born = now
         self.stacks = stacks.make_file()
@@ -95,11 +97,16 @@ class Handle:
 
 class WorkerHandle(Handle):
     def __init__(
-        self, channel: Channel, member: Member, scoreboard: Scoreboard, now: float
+        self,
+        channel: Channel,
+        member: Member,
+        settings: Settings,
+        scoreboard: Scoreboard,
+        now: float,
     ) -> None:
         self.slot = scoreboard.take()
         try:
-            super().__init__(channel, now)
+            super().__init__(channel, settings, now)
         except OSError:
             scoreboard.give_back(self.slot)
             raise
@@ -129,8 +136,10 @@ class WorkerHandle(Handle):
 
 
 class MoldHandle(Handle):
-    def __init__(self, channel: Channel, generation: int, now: float) -> None:
-        super().__init__(channel, now)
+    def __init__(
+        self, channel: Channel, generation: int, settings: Settings, now: float
+    ) -> None:
+        super().__init__(channel, settings, now)
         self.generation = generation
         self.ordered = False  # to fork a worker
         self.forked = False  # one at least

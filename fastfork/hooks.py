@@ -114,7 +114,7 @@ def _find(text: str, beginning: str) -> Hook:
         reference = app.parse(text)
     except ConfigError:
         reference = None
-    if reference is None or not reference.attribute or reference.call:
+    if not isinstance(reference, app.Reference) or not reference.attribute or reference.call:
         raise BootError("it must be pkg.mod:function.", beginning=beginning)
     try:
         function = app.find(reference)

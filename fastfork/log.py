@@ -1,6 +1,7 @@
 """The error log: one line per entry on standard error.
 
     [2026-11-22 10:16:42 +0000] [123] [INFO] message
+    [2026-11-22 10:16:43 +0000] [125] [INFO] [metadata] message of a worker of that service
 
 Two things follow from sharing a process with somebody else's application.  The logger lives
 in a tree of its own: `logging.config` (disable_existing_loggers), `logging.disable`, handlers
@@ -29,6 +30,7 @@ STDERR = 2
 _PATIENCE_MS = 1000  # for a standard error that is full
 _DEAF = 10.0  # seconds without patience after that
 _deaf_until = 0.0
+_tag = ""  # before each message of this process
 # C0 and C1 controls, DEL, and what some viewers take for a line's end
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CONTROL_IN_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
@@ -56,7 +58,7 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         when = strftime("%Y-%m-%d %H:%M:%S %z", localtime(record.created))
         message = escape(record.getMessage())
-        entry = f"[{when}] [{os.getpid()}] [{record.levelname}] {message}\n"
+        entry = f"[{when}] [{os.getpid()}] [{record.levelname}] {_tag}{message}\n"
         if record.exc_info and record.exc_info[1] is not None:
             entry += indented("".join(traceback.format_exception(record.exc_info[1])))
         return entry
@@ -94,11 +96,22 @@ def write(text: str) -> None:
 
 def set_up(level: str = "info") -> None:
     """Let entries of `level` ("debug" ... "critical") and above through; once per process."""
-    logger.setLevel(level.upper())
+    set_level(level)
     logger.propagate = False
     handler = _Stderr()
     handler.setFormatter(_Formatter())
     logger.handlers[:] = [handler]
+
+
+def set_level(level: str) -> None:
+    """Let entries of `level` ("debug" ... "critical") and above through."""
+    logger.setLevel(level.upper())
+
+
+def set_tag(name: str) -> None:
+    """From now on entries of this process carry the name of its service; "" for none."""
+    global _tag
+    _tag = f"[{escape(name)}] " if name else ""
 
 
 def from_core(level: int, message: str, exception: BaseException | None) -> None:

@@ -22,15 +22,18 @@ from types import FrameType
 from typing import Any
 
 from fastfork import __version__, _core, sockets
-from fastfork.control import Control
+from fastfork.control import Control, ControlError
 from fastfork.deployment import Deployment
 from fastfork.family import Family
 from fastfork.handle import Handle, describe_end
+from fastfork.kinds import ConfigError
 from fastfork.log import logger
 from fastfork.notify import Notifier
+from fastfork.nursery import Plan
 from fastfork.oom import OomWatch, Verdict
 from fastfork.pidfile import PidFile, PidFileError
-from fastfork.service import BOOT_FAILURE_GRACE, Plan, Service
+from fastfork.service import BOOT_FAILURE_GRACE, Service
+from fastfork.services import Services
 from fastfork.upgrade import Successor, Upgrade
 
 OOM_LOOK = 2.0  # seconds between two looks at what the kernel has killed
@@ -64,13 +67,13 @@ class Master:
         """ConfigError or AddressError if one of the services is described wrongly."""
         self.pid = os.getpid()
         self.family = Family()
-        self.load = load
-        self.server = wanted.server
-        self.services = [Service(one.settings, self.family) for one in wanted.services]
-        self.ready_fd = self.server.ready_fd if predecessor is None else None
-        self.pid_file = None if self.server.pid is None else PidFile(self.server.pid)
+        self.realm = Services(wanted, load, self.family)
+        self.services = self.family.services
+        server = wanted.server
+        self.ready_fd = server.ready_fd if predecessor is None else None
+        self.pid_file = None if server.pid is None else PidFile(server.pid)
         self.notifier = notifier
-        self.control_path = self.server.control
+        self.control_path = server.control
         self.control: Control | None = None
         self.predecessor = predecessor
         self.successor: Successor | None = None
@@ -119,15 +122,9 @@ class Master:
         return outcome
 
     def _supervise(self) -> int | Plan:
-        for service in self.services:
-            plan = service.start(self._now)
-            if plan is not None:
-                return plan
         while True:
             self._now = time.monotonic()
-            plan = self._act_on_signals()
-            if plan is not None:
-                return plan
+            self._act_on_signals()
             for service in self.services:
                 service.hear(self._now)
             if self._now >= self._oom_look_at:
@@ -137,13 +134,24 @@ class Master:
                 plan = service.work(self._now)
                 if plan is not None:
                     return plan
-                if service.failed and self._exit_status is None:
-                    self._stop(EXIT_UNUSABLE, None if self.ready else BOOT_FAILURE_GRACE)
+            self._look_at_trouble()
+            self.realm.tidy()
             self._announce()
             self._look_at_upgrade()
             if self._exit_status is not None and self._over():
                 return self._exit_status
             self._sleep()
+
+    def _look_at_trouble(self) -> None:
+        """Is there no use in going on?"""
+        if self._exit_status is not None:
+            return
+        if any(service.failed for service in self.services):
+            self._stop(EXIT_UNUSABLE, None if self.ready else BOOT_FAILURE_GRACE)
+        elif not self.ready and all(service.trouble for service in self.services):
+            if len(self.services) > 1:
+                logger.critical("None of the services can be started.")
+            self._stop(EXIT_UNUSABLE, BOOT_FAILURE_GRACE)
 
     def _over(self) -> bool:
         """Is nobody left who could be waited for?  Whom we cannot reach ends with the life-line."""
@@ -155,8 +163,7 @@ class Master:
         try:
             if self.pid_file is not None and self.predecessor is None:
                 self.pid_file.acquire()
-            for service in self.services:
-                service.bind(self._passed)
+            self.realm.bind(self._passed)
         except (sockets.AddressError, PidFileError):
             self._close()
             raise
@@ -199,17 +206,27 @@ class Master:
     def _note_signal(self, number: int, frame: FrameType | None) -> None:
         self._signals.append(number)
 
-    def _act_on_signals(self) -> Plan | None:
-        """Returns a plan in a new process (a reload makes one), None in the master."""
+    def _act_on_signals(self) -> None:
         while self._signals:
             number = signal.Signals(self._signals.popleft())
             if number in STOPPING:
                 self._act_on_stop(number)
             elif number in OTHERS and self._exit_status is None:
-                plan: Plan | None = getattr(self, "_act_on_" + number.name.lower())()
-                if plan is not None:
-                    return plan
-        return None
+                self._act_on(number)
+
+    def _act_on(self, number: signal.Signals) -> None:
+        if number == signal.SIGHUP:
+            self._act_on_sighup()
+        elif number == signal.SIGUSR1:
+            self._act_on_sigusr1()
+        elif number == signal.SIGUSR2:
+            self._act_on_sigusr2()
+        elif number == signal.SIGTTIN:
+            self._scale("SIGTTIN", 1)
+        elif number == signal.SIGTTOU:
+            self._scale("SIGTTOU", -1)
+        elif number == signal.SIGWINCH:
+            self._act_on_sigwinch()
 
     def _act_on_stop(self, number: signal.Signals) -> None:
         again = number == signal.SIGINT and self._interrupted
@@ -224,14 +241,19 @@ class Master:
             self._stop(EXIT_OK)
             logger.info("%s: stopping within %g s.", number.name, longest)
 
-    def _act_on_sighup(self) -> Plan | None:
+    def _act_on_sighup(self) -> None:
+        try:
+            self._reload(None, "SIGHUP")
+        except ConfigError as error:
+            for sentence in str(error).splitlines():
+                logger.error("SIGHUP: %s", sentence)
+            logger.error("SIGHUP: nothing is reloaded, everything goes on as before.")
+
+    def _reload(self, name: str | None, why: str, *, restart: bool = False) -> dict[str, int]:
+        """ConfigError; then nothing has changed."""
         self.notifier.reloading()
         self._told_ready = False
-        for service in self.services:
-            plan = service.reload(self._now)
-            if plan is not None:
-                return plan
-        return None
+        return self.realm.reload(name, why, self._now, restart=restart)
 
     def _act_on_sigusr1(self) -> None:
         logger.info("SIGUSR1: logs are reopened.")
@@ -248,7 +270,7 @@ class Master:
             logger.error("SIGUSR2: process 1 cannot be replaced by another; SIGHUP reloads the "
                          "application.")  # fmt: skip
         else:
-            listeners = [listener for service in self.services for listener in service.listeners]
+            listeners = [one for service in self.services for one in service.listeners()]
             try:
                 self.successor = Successor(listeners, self.notifier.environ())
             except OSError as error:
@@ -256,14 +278,8 @@ class Master:
                 return
             logger.info("SIGUSR2: a new master starts, pid %d.", self.successor.pid)
 
-    def _act_on_sigttin(self) -> None:
-        self._scale("SIGTTIN", 1)
-
-    def _act_on_sigttou(self) -> None:
-        self._scale("SIGTTOU", -1)
-
     def _scale(self, name: str, step: int) -> None:
-        for service in self.services:
+        for service in self.realm.serving():
             service.resize(max(min(1, service.roster.size), service.roster.size + step))
             count = service.roster.size
             logger.info("%s: %s has %d %s now.", name, service.name, count,
@@ -273,7 +289,7 @@ class Master:
         if _in_foreground():
             logger.debug("SIGWINCH ignored: it was the terminal that changed its size.")
             return
-        for service in self.services:
+        for service in self.realm.serving():
             logger.info("SIGWINCH: the workers of %s leave, the master stays.", service.name)
             service.resize(0)
 
@@ -287,7 +303,7 @@ class Master:
             self.successor.send(signal.SIGTERM)
         for service in self.services:
             if self.successor is not None:
-                sockets.claim(service.listeners)
+                sockets.claim(service.listeners())
             service.stop(self._now, timeout)
 
     # -- deaths --------------------------------------------------------------------------
@@ -335,10 +351,12 @@ class Master:
     def _announce(self) -> None:
         for service in self.services:
             service.announce()
-        if not self.ready and all(service.announced for service in self.services):
+        settled = all(service.announced or service.trouble for service in self.services)
+        if not self.ready and settled and any(service.announced for service in self.services):
             self.ready = True
             self._tell_ready()
-        if not self._told_ready and self.ready and not any(s.reloading for s in self.services):
+        busy = any(service.state() == "reloading" for service in self.services)
+        if not self._told_ready and self.ready and not busy:
             self._told_ready = True
             self.notifier.ready(self._summary())
 
@@ -364,12 +382,39 @@ class Master:
         self.ready_fd = None
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """To a command that came over the control socket."""
+        """To a command that came over the control socket.  ControlError if it cannot be done."""
+        self._now = time.monotonic()
+        try:
+            return self._obey(request["command"], request.get("service"), request)
+        except ConfigError as error:
+            raise ControlError(str(error).removesuffix(".")) from None
+
+    def _obey(self, command: str, name: str | None, request: dict[str, Any]) -> dict[str, Any]:
+        if command == "status":
+            return self._status(name, brief=request.get("brief", False))
+        if self._exit_status is not None:
+            raise ConfigError("The server is stopping.")
+        logger.info("Control socket: %s%s.", command, f" {name}" if name else "")
+        if command in ("reload", "restart"):
+            why, restart = f"Control socket, {command}", command == "restart"
+            return {"services": self._reload(name, why, restart=restart)}
+        if command == "scale":
+            return self.realm.scale(
+                name, self._now, workers=request.get("workers"), by=request.get("by", 0))
+        assert command == "stop", command
+        if name is not None:
+            return {"services": self.realm.stop(name, self._now)}
+        self._signals.append(signal.SIGTERM)
+        return {"services": [service.name for service in self.services]}
+
+    def _status(self, name: str | None, *, brief: bool) -> dict[str, Any]:
+        services = self.services if name is None else [self.realm.find(name)]
         return {
             "version": __version__,
             "pid": self.pid,
-            "uptime": time.monotonic() - self.since,
-            "services": [service.status(self._now) for service in self.services],
+            "uptime": self._now - self.since,
+            "config": self.realm.path,
+            "services": [service.status(self._now, brief=brief) for service in services],
         }
 
     # -- binary upgrade ------------------------------------------------------------------
@@ -389,7 +434,7 @@ class Master:
             successor.let_go()
             self.successor = None
             for service in self.services:
-                sockets.claim(service.listeners)
+                sockets.claim(service.listeners())
             if self._exit_status is None:
                 logger.error("The new master %d %s; this one goes on.", successor.pid,
                              describe_end(end))  # fmt: skip
@@ -414,7 +459,7 @@ class Master:
         self.predecessor = None
         self._told_ready = False  # nobody listened to us before
         for service in self.services:
-            sockets.claim(service.listeners)
+            sockets.claim(service.listeners())
         self._inherit_until = self._now + INHERITANCE
         if self.control is None:  # a path of its own; with auto every master has another
             self.control = Control.make(self.control_path, self._answer)

@@ -40,8 +40,10 @@ IMPORT_THRESHOLD = 10_000  # new objects between two collections of the youngest
 class Plan(NamedTuple):
     """All that a mold takes along from its master."""
 
+    name: str  # of the service
+    tag: str  # of its log entries
     settings: Settings
-    reference: app.Reference
+    reference: app.Served
     access_log: str | None
     identity: Identity | None
     listeners: tuple[Listener, ...]
@@ -69,6 +71,7 @@ class _Order(NamedTuple):
 def run(plan: Plan) -> worker.Plan:
     """Be a mold.  Returns only in the workers that it forks."""
     _core.name_process("fastfork mold")
+    log.set_tag(plan.tag)
     worker.reset_signals()
     strangers = Strangers([*plan.listeners, plan.channel])
     stacks.register(plan.stacks)
@@ -140,7 +143,7 @@ def _receive(channel: Channel, wait: bool) -> list[_Order]:
 
 
 def _who(plan: Plan, order: _Order) -> hooks.Worker:
-    return hooks.Worker(str(plan.reference), order.message["number"], plan.generation, 0)
+    return hooks.Worker(plan.name, order.message["number"], plan.generation, 0)
 
 
 def _import(plan: Plan) -> app.Application | None:
@@ -220,6 +223,8 @@ def _become_worker(
         if other is not order:
             other.close()
     return worker.Plan(
+        name=plan.name,
+        tag=plan.tag,
         settings=plan.settings,
         reference=plan.reference,
         access_log=plan.access_log,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastfork import memory, watch, worker
-from fastfork.handle import TIME_OUT_AGAIN, MoldHandle, WorkerHandle
+from fastfork.handle import TIME_OUT_AGAIN, Handle, MoldHandle, WorkerHandle
 from fastfork.log import indented, logger, write
 from fastfork.procfs import is_running, is_stopped
 from fastfork.roster import State
@@ -28,45 +28,43 @@ class Overseer:
     def __init__(self, service: Service) -> None:
         self.look_at = 0.0  # when to look the next time
         self._service = service
-        self._settings = service.settings
-        self._every = LOOK
-        if self._settings.request_timeout:
-            self._every = min(LOOK, max(LOOK_SHORTEST, self._settings.request_timeout / 4))
         self._measure_at = 0.0
         self._unmeasured_told = False
 
     def look(self, now: float) -> None:
-        self.look_at = now + self._every
-        measure = self._settings.max_memory and now >= self._measure_at
+        workers = list(self._service.workers.values())
+        shortest = min((h.settings.request_timeout or LOOK * 4 for h in workers), default=LOOK * 4)
+        self.look_at = now + min(LOOK, max(LOOK_SHORTEST, shortest / 4))
+        measure = now >= self._measure_at
         if measure:
             self._measure_at = now + MEMORY_LOOK
-        for handle in list(self._service.workers.values()):
+        for handle in workers:
             if handle.pid and not handle.condemned:
-                self._look_at_worker(handle, bool(measure), now)
+                self._look_at_worker(handle, measure and handle.settings.max_memory > 0, now)
         for mold_handle in self._service.molds.values():
             self._look_at_mold(mold_handle, now)
 
     def _look_at_mold(self, handle: MoldHandle, now: float) -> None:
         if not handle.loaded:
-            if now - handle.born > self._settings.boot_timeout:
-                handle.condemn(self._not_booted(), now)
+            self._look_at_boot(handle, now)
             return
-        patience = self._settings.boot_timeout
-        if self._settings.liveness_timeout:
-            patience = min(patience, self._settings.liveness_timeout)
+        patience = handle.settings.boot_timeout
+        if handle.settings.liveness_timeout:
+            patience = min(patience, handle.settings.liveness_timeout)
         for asked_for in self._service.workers.values():
             of_it = asked_for.member.generation == handle.generation and not asked_for.pid
             if of_it and now - max(asked_for.born, handle.forked_at) > patience:
                 handle.condemn(f"it has not forked a worker within {patience:g} s", now)
 
-    def _not_booted(self) -> str:
-        return f"it has not booted within {self._settings.boot_timeout:g} s"
+    def _look_at_boot(self, handle: Handle, now: float) -> None:
+        limit = handle.settings.boot_timeout
+        if now - handle.born > limit:
+            handle.condemn(f"it has not booted within {limit:g} s", now)
 
     def _look_at_worker(self, handle: WorkerHandle, measure: bool, now: float) -> None:
-        member, settings = handle.member, self._settings
+        member, settings = handle.member, handle.settings
         if member.state is State.STARTING:
-            if now - handle.born > settings.boot_timeout:
-                handle.condemn(self._not_booted(), now)
+            self._look_at_boot(handle, now)
             return
         facts = handle.facts()
         if handle.told_to_go and facts["state"] != "draining":
@@ -98,7 +96,7 @@ class Overseer:
     def _judge_request(
         self, handle: WorkerHandle, facts: dict[str, Any], now: float
     ) -> Finding | None:
-        finding = watch.judge_request(self._settings, facts, now)
+        finding = watch.judge_request(handle.settings, facts, now)
         late = (facts["request_number"], facts["deadline"])
         if finding is not None and handle.timed_out != late:
             # However late we are: it is killed only if it does not react to the first signal.

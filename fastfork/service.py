@@ -1,111 +1,97 @@
 """A service: an application, its sockets, its workers, and the mold they are forked from.
 
-Who is to be started or stopped, the roster decides; the overseer looks after those that are there.
-Here processes are started, heard, told to go and buried, and it is told in the log.  The master
-gives every service its turn (`work`) and the ends of its processes (`bury`).
+Who is to be started or stopped, the roster decides; the nursery makes processes; the overseer
+looks after those that are there.  Here they are heard, told to go and buried, and it is told in
+the log.  The master gives every service its turn (`work`) and the ends of its processes (`bury`).
 
-A reload makes a new generation: a new mold imports the application; when it has, the roster
-starts one worker of it, and only when that is ready the old ones go, one by one.  Whatever fails
-before that leaves the old generation as it was, mold and all.
+A reload makes a new generation, which may have other settings and sockets: a new mold imports the
+application; when it has, the roster starts one worker of it, and only when that is ready the old
+ones go, one by one.  Whatever fails before that leaves the old generation as it was, mold, sockets
+and all.
 """
 
 from __future__ import annotations
 
-import os
-import random
+import logging
 import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
 
-from fastfork import __version__, app, cpus, identity, memory, mold, sockets, watch, worker
-from fastfork.channel import Channel, ChannelError, Message, Report
+from fastfork import __version__, memory, sockets, watch, worker
+from fastfork.channel import ChannelError, Message, Report
 from fastfork.config import Settings
-from fastfork.family import Family, SignalMask
-from fastfork.handle import (
-    Handle,
-    MoldHandle,
-    WorkerHandle,
-    describe_end,
-    with_channel,
-)
-from fastfork.kinds import AUTO
+from fastfork.family import Family
+from fastfork.handle import Handle, MoldHandle, WorkerHandle, describe_end
 from fastfork.log import indented, logger, write
+from fastfork.nursery import Nursery, Plan
 from fastfork.overseer import Overseer
 from fastfork.procfs import is_child
+from fastfork.recipe import Generation, Recipe
 from fastfork.roster import Member, Roster, State
 
 BOOT_FAILURE_GRACE = 0.5  # seconds for workers to leave after a failed boot
 RELOAD_LOOK = 0.05  # seconds between two looks at whether the old generation has noticed
 MOST_WORKERS = 4096
-MOST_ORDERS = 32  # that a mold has not carried out yet
-
-Plan = worker.Plan | mold.Plan
 
 
 class Service:
-    def __init__(self, settings: Settings, family: Family) -> None:
-        """ConfigError or AddressError if the application or an address is malformed."""
-        self.settings = settings
+    def __init__(self, recipe: Recipe, family: Family, *, first: int = 1) -> None:
+        """`first`: the number of its first generation."""
+        self.name = recipe.name
         self.family = family
         family.services.append(self)
-        family.private.append(self.let_go)
-        self.reference = app.parse(settings.app)
-        self.name = str(self.reference)
-        self.identity = identity.resolve(settings.user, settings.group)
-        for text in settings.bind:
-            sockets.parse(text)
-        self.access_log = settings.access_log
-        if self.access_log not in (None, "-"):
-            self.access_log = os.path.abspath(self.access_log)  # before anybody's --chdir
-        self.preload = settings.preload
-        if settings.exclusive and self.preload == "auto":
-            # State that is made by the import would be the mold's, and be there twice at a reload.
-            self.preload = "off"
-        self.listeners: list[sockets.Listener] = []
-        self.urls: list[str] = []
-        self.wanted = cpus.usable() if settings.workers == AUTO else settings.workers
+        self.newest = first  # number of the newest generation
+        self.generation = Generation(first, recipe, [], restart=False)  # the one that serves
+        self.generations = {first: self.generation}  # of which workers may still be made
+        self._next: Generation | None = self.generation  # to be begun
+        self.reloading: Generation | None = None  # on its way
+        self.outcome: Message | None = None  # of the last start or reload that ended
+        settings = recipe.settings
         self.roster = Roster(
-            self.wanted, max_unavailable=settings.max_unavailable, exclusive=settings.exclusive)
+            recipe.size, generation=first, max_unavailable=settings.max_unavailable,
+            exclusive=settings.exclusive)  # fmt: skip
         self.workers: dict[Member, WorkerHandle] = {}
         self.molds: dict[int, MoldHandle] = {}  # by generation; those that load or serve
         self.leaving: list[MoldHandle] = []  # killed, not buried
-        self.direct: set[int] = set()  # generations whose workers import for themselves
-        self.generations = 0  # so far
-        self.reloading: int | None = None  # the generation that is on its way
         self._revive = False  # a reload brings the workers back that SIGWINCH has sent away
         self.announced = False  # all its workers have been ready once
+        self.trouble = ""  # why it does not serve yet
         self.failed = ""  # why the whole server must end
         self.last_failure: Report | None = None
         self.greeting = ""
+        self.nursery = Nursery(self)
         self.overseer = Overseer(self)
+
+    @property
+    def settings(self) -> Settings:
+        return self.generation.recipe.settings
+
+    @property
+    def urls(self) -> list[str]:
+        return self.generation.urls
 
     # -- sockets -------------------------------------------------------------------------
     def bind(self, passed: sockets.Passed) -> None:
         """AddressError if one of the addresses cannot be bound."""
-        settings = self.settings
-        owner = None if settings.socket_owner is None else identity.owner(settings.socket_owner)
-        self.listeners = sockets.open_all(
-            settings.bind, backlog=settings.backlog, mode=settings.socket_mode, owner=owner,
-            passed=passed)  # fmt: skip
-        self.urls = [listener.url for listener in self.listeners]
+        self.generation.listeners = _open(self.generation.recipe, passed, [])
+
+    def listeners(self) -> list[sockets.Listener]:
+        """All that are open, of whatever generation."""
+        editions = [*self.generations.values(), *([self._next] if self._next else [])]
+        return list(dict.fromkeys(one for edition in editions for one in edition.listeners))
 
     def unbind(self) -> None:
-        for listener in self.listeners:
-            try:
-                listener.remove()
-            except OSError as error:
-                logger.warning("Cannot remove %s: %s.", listener.address, error.strerror)
-            listener.close()
-        self.listeners = []
+        sockets.close_all(self.listeners())
+        for generation in self.generations.values():
+            generation.listeners = []
 
     # -- its turn ------------------------------------------------------------------------
-    def start(self, now: float) -> Plan | None:
-        """The first generation.  Returns a plan in a new process, None in the master."""
-        return self._new_generation(now)
-
     def work(self, now: float) -> Plan | None:
         """All that is due.  Returns a plan in a new process, None in the master."""
+        plan = self._begin_next(now)
+        if plan is not None:
+            return plan
         self.roster.settle(now)
         self.overseer.kill_condemned(now)
         if now >= self.overseer.look_at:
@@ -116,12 +102,14 @@ class Service:
             self.workers[member].condemn(f"it has not left within {given:g} s", now)
         for member in self.roster.to_stop(now):
             self._retire(member, now)
-        self._tell_reload()
-        return self._keep_mold(now) or self._start_missing(now)
+        self._look_at_reload()
+        return self._keep_mold(now) or self.nursery.start_missing(now)
 
     def next_event(self, now: float) -> float | None:
         """When, after `now`, it must have its turn even if nothing happens; None: never."""
         times = [handle.kill_at for handle in self.handles() if handle.kill_at is not None]
+        if self._next is not None:
+            times.append(now)
         if now < self.roster.retry_at:
             times.append(self.roster.retry_at)
         if self.workers or self.molds:
@@ -141,72 +129,120 @@ class Service:
 
     def over(self) -> bool:
         """Is nothing left of it?"""
-        return next(self.handles(), None) is None
+        return self.roster.closed and next(self.handles(), None) is None
 
     # -- generations ---------------------------------------------------------------------
-    def reload(self, now: float) -> Plan | None:
-        """Begin a new generation.  Returns a plan in a new process, None in the master."""
-        logger.info("SIGHUP: reloading %s.", self.name)
+    def prepare(self, recipe: Recipe, *, restart: bool = False) -> Generation:
+        """The next generation, its sockets open, for `reload`.  AddressError; whoever does not
+        use it must `discard` it."""
+        listeners = _open(recipe, sockets.Passed(), self.listeners())
+        return Generation(self.newest + 1, recipe, listeners, restart=restart)
+
+    def discard(self, generation: Generation) -> None:
+        """It is not to serve: close what it alone has."""
+        used = self.listeners()
+        sockets.close_all(one for one in generation.listeners if one not in used)
+
+    def reload(self, generation: Generation, why: str) -> None:
+        """Begin what `prepare` has made, at the next turn; `why` is a signal or a command."""
+        doing = "restarting" if generation.restart else "reloading"
+        logger.info("%s: %s %s.", why, doing, self.name)
         self._revive = self.roster.size == 0  # SIGWINCH was before
+        self._next, self.newest = generation, generation.number  # which may share new sockets
         self._drop_candidate()
-        return self._new_generation(now)
 
-    def _new_generation(self, now: float) -> Plan | None:
-        self.generations += 1
-        if self.generations > 1:
-            self.reloading = self.generations
-        if self.preload == "off":
-            self._loaded_nowhere(self.generations)
+    def _begin_next(self, now: float) -> Plan | None:
+        """Returns a plan in a new process, None in the master."""
+        generation, self._next = self._next, None
+        if generation is None:
             return None
-        return self._start_mold(self.generations, now)
+        self.generations[generation.number] = generation
+        if generation is not self.generation:
+            self.reloading = generation
+            before, after = self.settings, generation.recipe.settings
+            self.roster.exclusive = before.exclusive or after.exclusive or generation.restart
+        if generation.recipe.preload == "off":
+            self._loaded_nowhere(generation)
+            return None
+        return self.nursery.start_mold(generation, now)
 
-    def _loaded_nowhere(self, generation: int) -> None:
+    def _loaded_nowhere(self, generation: Generation) -> None:
         """Its workers import the application each for itself."""
-        self.direct.add(generation)
+        generation.direct = True
         self._loaded(generation)
 
-    def _loaded(self, generation: int) -> None:
+    def _loaded(self, generation: Generation) -> None:
         """Workers can be made of it: of a new one, the first."""
-        if not generation == self.reloading != self.roster.generation:
+        if generation is not self.reloading or generation.number == self.roster.generation:
             return
         if self._revive:  # nobody of the old one is to serve again
             self._revive = False
-            self.roster.adopt(generation)
-            self.roster.resize(self.wanted)
+            self.roster.adopt(generation.number)
+            self.roster.resize(generation.recipe.size)
         else:
-            self.roster.reload(generation)
+            self.roster.reload(generation.number)
 
     def _drop_candidate(self) -> None:
         """Of a generation that has not proved itself nothing stays."""
         if self.roster.candidate is not None:
             self.roster.abandon()
         self.reloading = None
-        self._close_molds()
+        self.roster.exclusive = self.settings.exclusive
+        self._close_generations()
 
-    def _close_molds(self) -> None:
-        """Those of no generation that workers may still be made of."""
-        for generation in list(self.molds):
-            if generation not in (self.roster.generation, self.roster.candidate, self.reloading):
-                self._let_mold_go(generation)
+    def _close_generations(self) -> None:
+        """Those of which no worker may be made any more, with their molds and sockets."""
+        self._follow()
+        wanted = (self.roster.generation, self.roster.candidate,
+                  None if self.reloading is None else self.reloading.number)  # fmt: skip
+        for number in list(self.generations):
+            if number not in wanted:
+                generation = self.generations.pop(number)
+                self.discard(generation)
+                if number in self.molds:
+                    self._let_mold_go(number)
 
     def _not_reloaded(self, why: str) -> None:
+        self._end_reload(why)
         logger.error("%s is not reloaded: %s Generation %d goes on.", self.name, why,
                      self.roster.generation)  # fmt: skip
         self._drop_candidate()
 
-    def _tell_reload(self) -> None:
+    def _end_reload(self, why: str = "") -> None:
+        assert self.reloading is not None
+        self._tell_outcome(self.reloading.number, why)
+        self.reloading = None
+
+    def _tell_outcome(self, generation: int, why: str = "") -> None:
+        self.outcome = {"generation": generation, "ok": not why, "why": why}
+
+    def _look_at_reload(self) -> None:
         if self.reloading is None:
             return
         if self.roster.size == 0 and self.roster.candidate is not None:
             self.roster.adopt(self.roster.candidate)  # who could prove it is not wanted
-        if self.reloading not in (self.roster.candidate, self.roster.generation):
-            return  # its mold still imports
-        if self.roster.generation == self.reloading:
-            self._close_molds()
-            if self.roster.all_ready() and not self._still_accepting():
-                logger.info("%s is reloaded: generation %d, %s.", self.name, self.reloading,
-                            _workers(self.roster.size))  # fmt: skip
-                self.reloading = None
+        if self.roster.generation != self.reloading.number:
+            return  # its mold still imports, or its first worker does
+        self._follow()
+        if self.roster.all_ready() and not self._still_accepting():
+            logger.info("%s is reloaded: generation %d, %s.", self.name, self.reloading.number,
+                        _workers(self.roster.size))  # fmt: skip
+            self._end_reload()
+            self.roster.exclusive = self.settings.exclusive
+
+    def _follow(self) -> None:
+        """Which generation serves, the roster says; its settings and sockets are the service's
+        from then on."""
+        if self.generation.number == self.roster.generation:
+            return
+        before, self.generation = self.generation, self.generations[self.roster.generation]
+        generation = self.generation
+        self.roster.max_unavailable = self.settings.max_unavailable
+        if generation.recipe.size != before.recipe.size:
+            self.roster.resize(generation.recipe.size)
+        self._close_generations()
+        if generation.urls != before.urls:
+            logger.info("%s is on %s now.", self.name, ", ".join(self.urls))
 
     def _still_accepting(self) -> bool:
         """Has one of the old generation not acted yet on being told to go?"""
@@ -216,59 +252,12 @@ class Service:
         )
 
     # -- the mold ------------------------------------------------------------------------
-    def _start_mold(self, generation: int, now: float) -> Plan | None:
-        try:
-            handle, theirs = with_channel(lambda ours: MoldHandle(ours, generation, now))
-        except OSError as error:
-            self._mold_failed(generation, self._no_mold(error), now)
-            return None
-        self.molds[generation] = handle
-        try:
-            born = self._fork(handle)
-        except OSError as error:
-            del self.molds[generation]
-            handle.close()
-            theirs.close()
-            self._mold_failed(generation, self._no_mold(error), now)
-            return None
-        if born is not None:
-            return mold.Plan(
-                settings=self.settings, reference=self.reference, access_log=self.access_log,
-                identity=self.identity, listeners=tuple(self.listeners), generation=generation,
-                master=self.family.master, lifeline=self.family.lifeline, channel=theirs,
-                scoreboard=self.family.scoreboard, stacks=born[1], signal_mask=born[0],
-            )  # fmt: skip
-        theirs.close()
-        return None
-
-    def _no_mold(self, error: OSError) -> Report:
-        return Report(False, f"Cannot start a mold for {self.name}: {error.strerror}.")
-
-    def _fork(self, handle: Handle) -> tuple[SignalMask, int] | None:
-        """In the new process: the signal mask to go back to and a descriptor for its stacks.
-        None in the master, where the handle then knows the pid.  OSError."""
-        stacks = os.dup(handle.stacks)
-        try:
-            pid, mask = self.family.fork()
-        except OSError:
-            os.close(stacks)
-            raise
-        if pid:
-            handle.pid = pid
-            os.close(stacks)
-            return None
-        for stranger in self.family.services:
-            if stranger is not self:
-                for listener in stranger.listeners:
-                    listener.close()
-        return mask, stacks
-
     def _keep_mold(self, now: float) -> Plan | None:
         """Make it anew if it has died: its service cannot replace a worker without it."""
-        generation = self.roster.generation
-        missing = generation not in self.molds and generation not in self.direct
+        generation = self.generations[self.roster.generation]
+        missing = generation.number not in self.molds and not generation.direct
         if missing and not self.roster.closed and not self.failed and now >= self.roster.retry_at:
-            return self._start_mold(generation, now)
+            return self.nursery.start_mold(generation, now)
         return None
 
     def _hear_mold(self, handle: MoldHandle, now: float) -> None:
@@ -282,18 +271,19 @@ class Service:
             self._mistrust(handle, error, now)
 
     def _hear_mold_report(self, handle: MoldHandle, report: Report, now: float) -> None:
+        generation = self.generations[handle.generation]
         if report.ready:
             handle.loaded = True
             logger.debug("The mold %d of %s has imported it in %.1f s.", handle.pid, self.name,
                          now - handle.born)  # fmt: skip
-            self._loaded(handle.generation)
+            self._loaded(generation)
             return
         self._let_mold_go(handle.generation)
         if report.remains:
             self._tell_remains(report.remains)
-            self._loaded_nowhere(handle.generation)
+            self._loaded_nowhere(generation)
         else:
-            self._mold_failed(handle.generation, report, now)
+            self.mold_failed(handle.generation, report, now)
 
     def _mistrust(self, handle: Handle, error: ChannelError, now: float) -> None:
         """Its application has written to descriptors that are not its own: who knows to which."""
@@ -310,107 +300,19 @@ class Service:
             "(--preload on shares it all the same, off does not look.)",
             self.name, ", ".join(remains))  # fmt: skip
 
-    def _mold_failed(self, generation: int, report: Report, now: float) -> None:
+    def mold_failed(self, generation: int, report: Report, now: float) -> None:
         """A generation cannot be imported, or an old one cannot again, its mold having died."""
-        if generation == self.reloading and generation != self.roster.generation:
+        if self._is_new(generation):
             self._tell_trace(report)
             self._not_reloaded(report.sentence)
             return
         member = self.roster.starting(0, self.roster.generation, now)
-        self._boot_failed(report, self.roster.not_started(member, now))
+        self.boot_failed(report, self.roster.not_started(member, now))
 
-    # -- starting ------------------------------------------------------------------------
-    def _start_missing(self, now: float) -> Plan | None:
-        """Start who is missing.  Returns a plan in a new process, None in the master."""
-        for number, generation in self.roster.to_start(now):
-            if self.failed:
-                return None
-            if generation in self.direct:
-                plan = self._start_worker(number, generation, now)
-                if plan is not None:
-                    return plan
-            elif self._can_order(generation):
-                self._order_worker(number, generation, now)
-            if generation == self.roster.generation and now < self.roster.retry_at:
-                return None  # that one has failed
-        return None
-
-    def _can_order(self, generation: int) -> bool:
-        handle = self.molds.get(generation)
-        asked_for = sum(not handle.pid for handle in self.workers.values())
-        return handle is not None and handle.loaded and asked_for < MOST_ORDERS
-
-    def _new_worker(
-        self, number: int, generation: int, now: float
-    ) -> tuple[WorkerHandle, Channel] | None:
-        """A place in the tables, and the worker's end of its channel.  None if there can be none,
-        which has been told."""
-        member = self.roster.starting(number, generation, now)
-        try:
-            handle, theirs = with_channel(
-                lambda ours: WorkerHandle(ours, member, self.family.scoreboard, now))
-        except OSError as error:
-            self._not_started(member, str(error.strerror), now)
-            return None
-        self.workers[member] = handle
-        if self.settings.max_requests:
-            jitter = random.randint(0, self.settings.max_requests_jitter)
-            handle.most_requests = self.settings.max_requests + jitter
-        return handle, theirs
-
-    def _order_worker(self, number: int, generation: int, now: float) -> None:
-        """From the mold.  That there is one we hear from itself; that there will be none, from
-        the end of its channel."""
-        new = self._new_worker(number, generation, now)
-        if new is not None:
-            handle, theirs = new
-            order = {"number": number, "slot": handle.slot, "multiprocess": self.roster.size > 1}
-            self.molds[generation].ordered = True
-            self.molds[generation].channel.send(order, (theirs.fd, handle.stacks))
-            theirs.close()
-
-    def _start_worker(self, number: int, generation: int, now: float) -> Plan | None:
-        """From ourselves: it will import the application."""
-        new = self._new_worker(number, generation, now)
-        if new is None:
-            return None
-        handle, theirs = new
-        try:
-            born = self._fork(handle)
-        except OSError as error:
-            theirs.close()
-            del self.workers[handle.member]
-            handle.close()
-            self._not_started(handle.member, str(error.strerror), now)
-            return None
-        if born is not None:
-            return worker.Plan(
-                settings=self.settings, reference=self.reference, access_log=self.access_log,
-                identity=self.identity, listeners=tuple(self.listeners), number=number,
-                generation=generation, multiprocess=self.roster.size > 1,
-                lifeline=self.family.lifeline, channel=theirs, slot=handle.view(),
-                stacks=born[1], signal_mask=born[0],
-            )  # fmt: skip
-        theirs.close()
-        self.roster.started(handle.member, handle.pid)
-        return None
-
-    def _never_was(self, handle: WorkerHandle, now: float) -> None:
-        """A worker that was asked of a mold has not come.  If the mold has ended, that is told and
-        acted upon by itself."""
-        del self.workers[handle.member]
-        handle.close()
-        mold_handle = self.molds.get(handle.member.generation)
-        if mold_handle is None or mold_handle.ended or mold_handle.condemned:
-            self.roster.forget(handle.member)
-        else:
-            self._not_started(handle.member, "its mold has not forked it", now)
-
-    def _not_started(self, member: Member, why: str, now: float) -> None:
-        candidate = member.generation == self.roster.candidate
-        delay = self.roster.not_started(member, now)
-        report = Report(False, f"Cannot start a worker for {self.name}: {why}.")
-        self._boot_failed(report, delay, candidate)
+    def _is_new(self, generation: int) -> bool:
+        """Is it one that a reload has on its way, and that does not serve yet?"""
+        on_its_way = self.reloading is not None and generation == self.reloading.number
+        return on_its_way and generation != self.roster.generation
 
     # -- what processes report -----------------------------------------------------------
     def hear(self, now: float) -> None:
@@ -420,7 +322,7 @@ class Service:
         for handle in list(self.workers.values()):
             self._hear_worker(handle, now)
             if handle.ended and not handle.pid:
-                self._never_was(handle, now)
+                self.nursery.never_was(handle, now)
 
     def _hear_worker(self, handle: WorkerHandle, now: float) -> None:
         try:
@@ -457,26 +359,38 @@ class Service:
             self.roster.ready(member, now)
             self.last_failure = None
             self.greeting = report.sentence
-            level = "info" if self.announced else "debug"
-            getattr(logger, level)("Worker %d of %s is ready.", handle.pid, self.name)
+            if self.announced:
+                self.trouble = ""
+            level = logging.INFO if self.announced else logging.DEBUG
+            logger.log(level, "Worker %d of %s is ready.", handle.pid, self.name)
         elif not self.roster.closed:
             candidate = member.generation == self.roster.candidate
             delay = self.roster.failed(member, now, now + BOOT_FAILURE_GRACE)
-            self._boot_failed(report, delay, candidate)
+            self.boot_failed(report, delay, candidate)
 
-    def _boot_failed(self, report: Report, delay: float, candidate: bool = False) -> None:
-        """A worker could not start.  If none of its service ever did, that is the end: what
-        does not start now was told wrongly.  Later, what works goes on."""
+    def boot_failed(self, report: Report, delay: float, candidate: bool = False) -> None:
+        """A worker could not start.  What has worked before goes on, and it is tried again; if
+        nothing of the server ever worked, that is the end: it was told wrongly (the master
+        sees to that)."""
         if self.roster.closed:
             return
         self._tell_trace(report)
         if candidate:
             self._not_reloaded(report.sentence)
-        elif self.announced and not self.settings.exit_on_boot_error:
+        elif self.settings.exit_on_boot_error:
+            if not self.failed:
+                logger.critical("%s", report.sentence)
+            self.failed = self.failed or report.sentence
+        elif self.announced or len(self.family.services) > 1:
             logger.error("%s Next try in %.1f s.", report.sentence, delay)
-        elif not self.failed:
+        elif not self.trouble:
             logger.critical("%s", report.sentence)
-            self.failed = report.sentence
+        if self.reloading is not None and self.reloading.number == self.roster.generation:
+            self._end_reload(report.sentence)  # there is nothing to go back to
+        if not self.announced:
+            self._tell_outcome(self.roster.generation, report.sentence)
+        if not self.announced or self.roster.ready_count() == 0:
+            self.trouble = report.sentence
 
     def _tell_trace(self, report: Report) -> None:
         """Once, however many workers fail alike."""
@@ -490,7 +404,7 @@ class Service:
         """In good order: it gives its resting connections a while, and goes."""
         handle = self.workers[member]
         handle.tell_to_go(worker.RETIRE if member.state is State.READY else signal.SIGTERM)
-        self.roster.stopping(member, now, now + self.settings.graceful_timeout)
+        self.roster.stopping(member, now, now + handle.settings.graceful_timeout)
 
     def retire_all(self, now: float) -> None:
         """Others have taken over."""
@@ -501,15 +415,17 @@ class Service:
     def stop(self, now: float, timeout: float | None = None) -> None:
         """Let every worker finish within `timeout` seconds (None: its graceful timeout)."""
         self._close()
-        wait = self.settings.graceful_timeout if timeout is None else timeout
         for handle in self.workers.values():
+            wait = handle.settings.graceful_timeout if timeout is None else timeout
             handle.tell_to_go(signal.SIGTERM)
             self.roster.stopping(handle.member, now, now + wait)
 
     def _close(self) -> None:
-        self.reloading = None
         self.roster.close()
         self.unbind()
+        if self.reloading is not None:
+            self._end_reload("it is being stopped.")
+        self._next = None
         for generation in list(self.molds):
             self._let_mold_go(generation)
 
@@ -522,6 +438,7 @@ class Service:
             self.roster.killed(member)
 
     def resize(self, size: int) -> None:
+        """How many workers it shall have; at most `MOST_WORKERS`."""
         self._revive = False
         self.roster.resize(min(MOST_WORKERS, size))
 
@@ -556,14 +473,14 @@ class Service:
             sentence = (
                 f"Cannot serve {self.name}: its mold {handle.pid} {end} before it had forked a "
                 "worker.")
-            self._mold_failed(handle.generation, Report(False, sentence), now)
+            self.mold_failed(handle.generation, Report(False, sentence), now)
         elif handle.loaded and handle.generation == self.roster.generation:
             logger.error("The mold %d of %s %s; a new one is made.", handle.pid, self.name, end)
         elif handle.loaded:
             self._not_reloaded(f"its mold {handle.pid} {end}.")
         else:
             sentence = f"Cannot serve {self.name}: its mold {handle.pid} {end} before it was ready."
-            self._mold_failed(handle.generation, Report(False, sentence), now)
+            self.mold_failed(handle.generation, Report(False, sentence), now)
 
     def _bury_worker(self, handle: WorkerHandle, end: str, now: float) -> None:
         member = handle.member
@@ -576,7 +493,7 @@ class Service:
         elif state is State.STARTING:
             sentence = (
                 f"Cannot serve {self.name}: worker {handle.pid} {end} before it was ready.")
-            self._boot_failed(Report(False, sentence), delay, candidate)
+            self.boot_failed(Report(False, sentence), delay, candidate)
         else:
             request = watch.request_told(facts, now)
             where = f" in {request}" if request else ""
@@ -590,7 +507,8 @@ class Service:
             return
         if not self.roster.all_ready():
             return
-        self.announced = True
+        self.announced, self.trouble = True, ""
+        self._tell_outcome(self.roster.generation)
         logger.info(
             "%s on %s: %s, Python %s, fastfork %s, pid %d", self.name, ", ".join(self.urls),
             _workers(self.roster.size), "{}.{}.{}".format(*sys.version_info), __version__,
@@ -598,16 +516,28 @@ class Service:
         if self.greeting:
             write(self.greeting + "\n")
 
-    def status(self, now: float) -> Message:
-        """What `fastfork status` shows of it."""
-        state = "serving" if self.reloading is None else "reloading"
+    def state(self) -> str:
+        """In a word, for `fastfork status`."""
+        if self.roster.closed:
+            return "stopped" if self.over() else "stopping"
+        if self.trouble:
+            return "failed"
+        if not self.announced:
+            return "starting"
+        return "serving" if self.reloading is self._next is None else "reloading"
+
+    def status(self, now: float, *, brief: bool = False) -> Message:
+        """What `fastfork status` shows of it; `brief`: without its workers, whose memory takes
+        the kernel a while to count."""
+        workers = [] if brief else list(self.workers.values())
         return {
             "name": self.name,
             "listen": self.urls,
             "generation": self.roster.generation,
             "size": self.roster.size,
-            "state": "stopping" if self.roster.closed else state,
-            "workers": [self._worker_status(handle, now) for handle in self.workers.values()],
+            "state": self.state(),
+            "outcome": self.outcome,
+            "workers": [self._worker_status(handle, now) for handle in workers],
         }
 
     def _worker_status(self, handle: WorkerHandle, now: float) -> dict[str, Any]:
@@ -622,7 +552,7 @@ class Service:
             "age": now - handle.born,
             "boot": handle.boot,
             "worn": member.worn,
-            "memory": memory.measure(handle.pid, self.settings.memory_measure),
+            "memory": memory.measure(handle.pid, handle.settings.memory_measure),
         }
 
     # -- in a new process ----------------------------------------------------------------
@@ -634,3 +564,12 @@ class Service:
 
 def _workers(count: int) -> str:
     return f"{count} worker" if count == 1 else f"{count} workers"
+
+
+def _open(
+    recipe: Recipe, passed: sockets.Passed, kept: list[sockets.Listener]
+) -> list[sockets.Listener]:
+    settings = recipe.settings
+    return sockets.open_all(
+        settings.bind, backlog=settings.backlog, mode=settings.socket_mode, owner=recipe.owner,
+        keepidle=settings.tcp_keepidle, passed=passed, kept=kept)  # fmt: skip

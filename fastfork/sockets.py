@@ -29,6 +29,7 @@ DEFAULT_BIND = "127.0.0.1:8000"
 UNIX_PATH_LIMIT = 107  # bytes: sizeof(sun_path) - 1, unix(7)
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 FIRST_PASSED = 3  # SD_LISTEN_FDS_START
+LONGEST_KEEPIDLE = 32767  # seconds, MAX_TCP_KEEPIDLE of the kernel
 UNNAMED = "unknown"  # what sd_listen_fds_with_names(3) calls a socket without a name
 LISTENERS = "FASTFORK_LISTENERS"  # in the environment of a new master: its old one's sockets
 
@@ -75,44 +76,48 @@ class Systemd(NamedTuple):
 Address = Tcp | Unix | Inherited | Systemd
 
 
-def parse(text: str) -> Address:
+def parse(text: str, source: str = "--bind") -> Address:
     """host:port, [v6]:port, :port, port, unix:/path, unix:@name, fd://N or systemd:NAME.
-    AddressError."""
+    AddressError says that it stands behind `source`."""
+    try:
+        return _parse(text)
+    except ValueError as error:
+        raise AddressError(f"{source} {text!r} is not an address: {error}.") from None
+
+
+def _parse(text: str) -> Address:
+    """ValueError says what would be right."""
     if text.startswith("unix:"):
         path = text[len("unix:") :]
         if path in ("", "@"):
-            raise _malformed(text, "the path is missing, write unix:/path or unix:@name")
+            raise ValueError("the path is missing, write unix:/path or unix:@name")
         return Unix(path if path.startswith("@") else os.path.abspath(path))
     if text.startswith("fd:"):
         match = re.fullmatch(r"fd://([0-9]{1,7})", text, re.ASCII)
         if not match:
-            raise _malformed(text, "write fd://N with the number of the descriptor")
+            raise ValueError("write fd://N with the number of the descriptor")
         return Inherited(int(match[1]))
     if text.startswith("systemd:"):
         if text == "systemd:":
-            raise _malformed(text, "the name of the sockets is missing, write systemd:NAME")
+            raise ValueError("the name of the sockets is missing, write systemd:NAME")
         return Systemd(text[len("systemd:") :])
     if "/" in text:
-        raise _malformed(text, "write host:port without a scheme, or unix:/path")
+        raise ValueError("write host:port without a scheme, or unix:/path")
     if text.count(":") > 1 and not text.startswith("["):
-        raise _malformed(text, "write an IPv6 address in brackets, such as [::1]:8000")
+        raise ValueError("write an IPv6 address in brackets, such as [::1]:8000")
     match = re.fullmatch(r"(?:(\[[^\[\]]+\]|[^\[\]:]*):)?([^\[\]:]+)", text)
     if not match:
-        raise _malformed(text, "write host:port, [v6]:port, unix:/path, unix:@name, fd://N or "
-                         "systemd:NAME")  # fmt: skip
+        raise ValueError(
+            "write host:port, [v6]:port, unix:/path, unix:@name, fd://N or systemd:NAME")
     host, port = match[1], match[2]
     if not re.fullmatch(r"[0-9]{1,9}", port, re.ASCII):
         missing = f"the port is missing, write {text}:8000"
-        raise _malformed(text, missing if host is None else f"{port!r} is not a port number")
+        raise ValueError(missing if host is None else f"{port!r} is not a port number")
     if int(port) > 65535:
-        raise _malformed(text, "a port is a number from 0 to 65535")
+        raise ValueError("a port is a number from 0 to 65535")
     if host is None:
         host = DEFAULT_HOST
     return Tcp(host.strip("[]") or "0.0.0.0", int(port))
-
-
-def _malformed(text: str, right: str) -> AddressError:
-    return AddressError(f"--bind {text!r} is not an address: {right}.")
 
 
 class Listener:
@@ -169,27 +174,82 @@ def open_all(
     backlog: int,
     mode: int | None,
     owner: Owner | None,
+    keepidle: float,
     passed: Passed,
+    kept: Sequence[Listener] = (),
 ) -> list[Listener]:
-    """Listeners for all addresses in `bind`: those that were passed, the others bound.
+    """Listeners for all addresses in `bind`: those of `kept` and those that were passed, the
+    others bound.
 
-    Without an address: all sockets from systemd, or DEFAULT_BIND if there are none.  A socket
-    that an old master passed stays as it is, but for its backlog.  AddressError if an address
-    is malformed or cannot be had; then nothing that was opened here is left open.
+    Without an address: `kept`, or all sockets from systemd, or DEFAULT_BIND if there are none.  A
+    socket that an old master passed stays as it is, but for its backlog and its keep-alive.
+    AddressError if an address is malformed or cannot be had; then nothing that was opened here
+    is left open.
     """
-    addresses = [parse(text) for text in bind] or passed.from_systemd() or [parse(DEFAULT_BIND)]
+    rest = list(kept)
+    addresses = [parse(text) for text in bind] or list(dict.fromkeys(old.address for old in kept))
+    addresses = addresses or passed.from_systemd() or [parse(DEFAULT_BIND)]
     listeners: list[Listener] = []
     try:
         for address in addresses:
-            for listener in _open(address, backlog, mode, owner, passed):
-                listeners.append(listener)
-    except BaseException:
+            known = _kept(address, rest, several=not bind)
+            listeners += known
+            if not known:
+                for listener in _open(address, backlog, mode, owner, passed):
+                    listeners.append(listener)
         for listener in listeners:
-            with contextlib.suppress(OSError):
-                listener.remove()
-            listener.close()
+            _adjust(listener, backlog, keepidle)
+            if listener in kept:
+                _redress(listener, mode, owner)
+    except BaseException:
+        close_all(listener for listener in listeners if listener not in kept)
         raise
     return listeners
+
+
+def _kept(address: Address, rest: list[Listener], *, several: bool) -> list[Listener]:
+    """Those that serve `address` already, which leave `rest`: `several`, or one of them (port 0
+    may be asked for twice), but all that systemd has passed under a name."""
+    found = [listener for listener in rest if listener.address == address]
+    if not (several or isinstance(address, Systemd)):
+        del found[1:]
+    for listener in found:
+        rest.remove(listener)
+    return found
+
+
+def _adjust(listener: Listener, backlog: int, keepidle: float) -> None:
+    """What can be changed of a socket that listens already; `keepidle` in seconds, 0: off."""
+    sock = listener.socket
+    if isinstance(listener.address, (Tcp, Unix)):  # else it is for whoever made it to say
+        sock.listen(backlog)
+    if sock.family != socket.AF_UNIX:
+        # inherited by every accepted connection (tcp(7))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, keepidle > 0)
+        if keepidle > 0:
+            idle = min(LONGEST_KEEPIDLE, max(1, round(keepidle)))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+
+
+def _redress(listener: Listener, mode: int | None, owner: Owner | None) -> None:
+    """AddressError."""
+    if mode is None and owner is None:
+        return
+    if listener.owns_file and _is_file(listener.address):
+        try:
+            _dress(listener.address.path, mode, owner)
+        except OSError as error:
+            raise _cannot(listener.address, error) from None
+
+
+def close_all(listeners: Iterable[Listener]) -> None:
+    """And remove their files.  What cannot be removed is a warning."""
+    for listener in listeners:
+        try:
+            listener.remove()
+        except OSError as error:
+            logger.warning("Cannot remove %s: %s.", listener.address, error.strerror)
+        listener.close()
 
 
 def _open(
@@ -205,7 +265,6 @@ def _open(
         passed.forget(address.fd)
         yield bind(address, backlog)
     elif (sock := passed.take(address)) is not None:
-        sock.listen(backlog)
         yield Listener(address, sock, owns_file=False)
     else:
         yield bind(address, backlog, mode=mode, owner=owner)
@@ -230,8 +289,12 @@ def bind(
             sock.close()
             raise
     except (OSError, UnicodeError) as error:  # UnicodeError: no host can be called that
-        raise AddressError(f"Cannot listen on {address}: {_reason(address, error)}.") from None
+        raise _cannot(address, error) from None
     return Listener(address, sock)
+
+
+def _cannot(address: Address, error: OSError | UnicodeError) -> AddressError:
+    return AddressError(f"Cannot listen on {address}: {_reason(address, error)}.")
 
 
 def _bind_tcp(address: Tcp) -> socket.socket:
@@ -290,7 +353,7 @@ def _bind_guarded(sock: socket.socket, path: str, mode: int | None, owner: Owner
         raise
 
 
-def _dress(path: str, mode: int, owner: Owner | None) -> None:
+def _dress(path: str, mode: int | None, owner: Owner | None) -> None:
     """Through a descriptor of the file itself: who may write to the directory could put a link to
     somebody else's file in its place."""
     fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -303,7 +366,8 @@ def _dress(path: str, mode: int, owner: Owner | None) -> None:
                 os.chown(file, owner.uid, owner.gid)
             except PermissionError:
                 raise OSError(errno.EPERM, f"no permission to give it to {owner}") from None
-        os.chmod(file, mode)
+        if mode is not None:
+            os.chmod(file, mode)
     finally:
         os.close(fd)
 

@@ -1,13 +1,8 @@
-"""`fastfork status`: what running servers say of themselves, as tables.
-
-Methods and paths in them were written by clients, so nothing of an answer reaches the terminal
-that is not printable ASCII.
-"""
+"""`fastfork status`: what running servers say of themselves, as tables."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import time
@@ -15,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastfork import control, log
-from fastfork.kinds import AUTO
+from fastfork.client import NoAnswer, NoServer, Refused, Server
+from fastfork.terminal import complain, printable, show
 
 EXIT_OK, EXIT_UNANSWERED, EXIT_NONE = 0, 1, 3
 
@@ -25,67 +20,49 @@ _LEFT = ("STATE", "IN HAND")  # the others are numbers
 _GAP = "  "
 
 
-def run(path: str | None, pid: int | None, *, as_json: bool = False) -> int:
-    """Ask the server at `path`, or the one with `pid`, or all that can be found, and print what
-    they say.  Returns the exit status."""
-    paths = control.find(pid) if path in (None, AUTO) else [Path(str(path))]
-    texts = []
+def run(
+    paths: Sequence[Path], service: str | None, *, as_json: bool = False, nobody: str = ""
+) -> int:
+    """Ask the servers at `paths` and print what they say, of `service` alone if it is given.
+    Returns the exit status; if there is no server, `nobody` is the sentence that says so."""
+    keys = {} if service is None else {"service": service}
+    texts: list[str] = []
+    refusals: list[str] = []
     failed = False
-    for one in paths:
+    for path in paths:
         try:
-            texts.append(_tell(control.ask(one, {"command": "status"}), as_json))
-        except (FileNotFoundError, ConnectionRefusedError):
-            continue  # nobody listens there
-        except (OSError, EOFError, ValueError) as error:
-            _complain(f"The server at {one} does not answer: {_reason(error)}.")
+            with Server(path) as server:
+                texts.append(_tell(server.ask("status", **keys), as_json))
+        except NoServer:
+            continue
+        except Refused as error:
+            refusals.append(f"The server at {path} refuses: {error}.")
+        except NoAnswer as error:
+            complain(f"The server at {path} does not answer: {error}.")
+            failed = True
+    show(("" if as_json else "\n").join(texts))
+    if service is None or not texts:  # one of several servers has the service, the others refuse
+        for sentence in refusals:
+            complain(sentence)
             failed = True
     if not texts and not failed:
-        _complain(_none(path, pid))
+        complain(nobody)
         return EXIT_NONE
-    _print(("" if as_json else "\n").join(texts))
     return EXIT_UNANSWERED if failed else EXIT_OK
 
 
-def _tell(answer: bytes, as_json: bool) -> str:
-    """ValueError if it is no answer to the question."""
-    facts = json.loads(answer)
-    if not isinstance(facts, dict) or "error" in facts:
-        reason = facts["error"] if isinstance(facts, dict) else "it speaks another language"
-        raise ValueError(reason)
+def _tell(answer: Mapping[str, Any], as_json: bool) -> str:
     if as_json:
-        return answer.decode() + "\n"
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    return render(facts, time.monotonic(), width)
-
-
-def _none(path: str | None, pid: int | None) -> str:
-    if path not in (None, AUTO):
-        return f"No server listens at {path}."
-    places = ", ".join(str(directory) for directory in control.directories())
-    which = "of this user" if pid is None else f"of this user with the pid {pid}"
-    return f"No running server {which} was found (in {places})."
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "it takes too long"
-    if isinstance(error, EOFError):
-        return "it ended the connection"
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return "what it said is no JSON" if isinstance(error, json.JSONDecodeError) else str(error)
-
-
-def _complain(sentence: str) -> None:
-    log.write(f"fastfork: {log.escape(sentence)}\n")
-
-
-def _print(text: str) -> None:
+        return json.dumps(answer) + "\n"
+    width = shutil.get_terminal_size().columns if _is_terminal() else None
     try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is written at the exit
+        return render(answer, time.monotonic(), width)
+    except (TypeError, AttributeError, ValueError):  # something else than status() of a service
+        raise NoAnswer("it speaks another language") from None
+
+
+def _is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 # -- tables ------------------------------------------------------------------------------
@@ -93,40 +70,54 @@ def render(answer: Mapping[str, Any], now: float, width: int | None = None) -> s
     """The answer to "status" as text of lines at most `width` characters long.  `now` is a time
     of the clock by which the server's requests were started, time.monotonic()."""
     lines = [
-        f"fastfork {_text(answer.get('version'))}, pid {_text(answer.get('pid'))}, "
-        f"up {_age(answer.get('uptime'))}"
+        f"fastfork {printable(answer.get('version'))}, pid {printable(answer.get('pid'))}, "
+        f"up {_age(answer.get('uptime'))}" + _file(answer.get("config"))
     ]
     for service in answer.get("services", ()):
         lines.append(_header(service))
+        if service.get("outcome"):
+            lines.append(_GAP + _outcome(service["outcome"]))
         rows = [_row(worker, now) for worker in service.get("workers", ())]
         if rows:
             lines += _table([_HEAD, *rows])
     return "".join(line[:width].rstrip() + "\n" for line in lines)
 
 
+def _file(path: str | None) -> str:
+    return "" if path is None else f", {printable(path)}"
+
+
 def _header(service: Mapping[str, Any]) -> str:
     workers = service.get("workers", ())
     ready = sum(worker.get("state") == "ready" for worker in workers)
-    listen = ", ".join(_text(url) for url in service.get("listen", ())) or "no address"
+    listen = ", ".join(printable(url) for url in service.get("listen", ())) or "no address"
     return (
-        f"{_text(service.get('name'))} on {listen}: {_text(service.get('state'))}, "
-        f"generation {_text(service.get('generation'))}, "
-        f"{ready} of {_text(service.get('size'))} workers ready"
+        f"{printable(service.get('name'))} on {listen}: {printable(service.get('state'))}, "
+        f"generation {printable(service.get('generation'))}, "
+        f"{ready} of {printable(service.get('size'))} workers ready"
     )
 
 
+def _outcome(outcome: Mapping[str, Any]) -> str:
+    """What became of the last reload."""
+    generation = printable(outcome.get("generation"))
+    if outcome.get("ok"):
+        return f"last reload: generation {generation} serves"
+    return f"last reload: generation {generation} does not serve: {printable(outcome.get('why'))}"
+
+
 def _row(worker: Mapping[str, Any], now: float) -> tuple[str, ...]:
-    state = _text(worker.get("state"))
+    state = printable(worker.get("state"))
     if worker.get("worn"):
-        state += f" ({_text(worker['worn'])})"
+        state += f" ({printable(worker['worn'])})"
     return (
-        _text(worker.get("number")),
-        _text(worker.get("pid") or None),  # 0: not known yet
-        _text(worker.get("generation")),
+        printable(worker.get("number")),
+        printable(worker.get("pid") or None),  # 0: not known yet
+        printable(worker.get("generation")),
         state,
         _age(worker.get("age")),
-        _text(worker.get("requests")),
-        _text(worker.get("connections")),
+        printable(worker.get("requests")),
+        printable(worker.get("connections")),
         _memory(worker.get("memory")),
         _in_hand(worker, now),
     )
@@ -137,7 +128,8 @@ def _in_hand(worker: Mapping[str, Any], now: float) -> str:
     started = worker.get("request_started")
     if not started:  # none runs; some may wait for their clients
         return f"{count} waiting" if count else ""
-    text = f"{_text(worker.get('method'))} {_text(worker.get('path'))}, {now - started:.1f} s"
+    what = f"{printable(worker.get('method'))} {printable(worker.get('path'))}"
+    text = f"{what}, {now - started:.1f} s"
     return f"{text}, {count - 1} more" if count > 1 else text
 
 
@@ -151,13 +143,6 @@ def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
         ]
         lines.append(_GAP + _GAP.join(cells))
     return lines
-
-
-def _text(value: object) -> str:
-    """Printable ASCII."""
-    if value is None:
-        return "-"
-    return log.escape(str(value)).encode("ascii", "backslashreplace").decode()
 
 
 def _age(seconds: float | None) -> str:

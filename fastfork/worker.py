@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 import traceback
 from typing import NamedTuple, cast
 
@@ -42,8 +43,10 @@ NEEDLESS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 class Plan(NamedTuple):
     """All that a worker takes along from its master."""
 
+    name: str  # of the service
+    tag: str  # of its log entries
     settings: Settings
-    reference: app.Reference
+    reference: app.Served
     access_log: str | None  # an absolute path, or "-"
     identity: Identity | None
     listeners: tuple[Listener, ...]
@@ -63,6 +66,7 @@ class Plan(NamedTuple):
 def run(plan: Plan) -> int:
     """Be a worker.  Returns its exit status; the caller leaves through sys.exit."""
     _core.name_process("fastfork worker")
+    log.set_tag(plan.tag)
     plan.channel.send({"hello": os.getpid()})
     if plan.application is None:
         reset_signals()
@@ -73,7 +77,7 @@ def run(plan: Plan) -> int:
     else:
         plan.strangers.belongings = belongings
     signal.pthread_sigmask(signal.SIG_SETMASK, plan.signal_mask)
-    me = hooks.Worker(str(plan.reference), plan.number, plan.generation, os.getpid())
+    me = hooks.Worker(plan.name, plan.number, plan.generation, os.getpid())
     try:
         _core.guard(plan.lifeline, ORPHAN_KILL)
         core, access_log = _boot(plan, me)
@@ -129,7 +133,8 @@ def _boot(plan: Plan, me: hooks.Worker) -> tuple[_core.Worker, int]:
 
 
 def assume(settings: Settings, identity: Identity | None) -> None:
-    """Become the user that is to run the application.  In a mold or in a worker.  BootError."""
+    """Become the user that is to run the application, with the environment that it is to have.
+    In a mold or in a worker.  BootError."""
     if settings.umask is not None:
         os.umask(settings.umask)
     try:
@@ -137,12 +142,15 @@ def assume(settings: Settings, identity: Identity | None) -> None:
             identity.assume()
     except ConfigError as error:
         raise app.BootError(str(error)) from None
+    os.environ.update(settings.environment)
+    if any(name == "TZ" for name, _ in settings.environment):
+        time.tzset()  # which nobody else would, as the process is running already
 
 
-def load(settings: Settings, reference: app.Reference) -> app.Application:
+def load(settings: Settings, served: app.Served) -> app.Application:
     """Import the application, where it is to run.  In a mold or in a worker.  BootError."""
-    app.prepare(settings.chdir, settings.pyargv)
-    application = app.load(reference)
+    app.prepare(settings.chdir, settings.pyargv, settings.python_path)
+    application = app.load(served, dict(settings.global_conf))
     hooks.load(settings)
     return application
 
@@ -151,7 +159,8 @@ def _greeting(plan: Plan) -> str:
     """What to try: the demo says it in the terminal too.  (Here, because the master does not
     import applications.)"""
     urls = [listener.url for listener in plan.listeners if listener.url.startswith("http:")]
-    if plan.reference.module != "fastfork.demo" or not urls:
+    served = plan.reference
+    if not isinstance(served, app.Reference) or served.module != "fastfork.demo" or not urls:
         return ""
     from fastfork import demo
 

@@ -1,8 +1,8 @@
-# Accepting.  A worker takes at most a few connections per wake-up: one that takes every pending
-# connection before it serves any starves its siblings of work and its clients of answers.
+# Accepting.  A worker that has siblings takes one connection per wake-up, after everything else
+# that was ready: whoever is accepted waits for this worker's handlers, while a sibling may be idle.
 
 cdef enum:
-    ACCEPT_BURST = 4            # connections taken per wake-up
+    ACCEPT_BURST = 4            # connections that an only worker takes per wake-up
     ACCEPT_PAUSE = 100          # ms without accepting when there are no descriptors left
 
 
@@ -86,7 +86,7 @@ cdef int accept_ready(Worker w, listener_t* listener) except -1:
     cdef uint8_t address[128]
     cdef conn_t* c
     cdef epoll_event event
-    for i in range(ACCEPT_BURST):
+    for i in range(w.accept_burst):
         if not listener.armed:         # stopped within this batch, or just now
             return 0
         length = sizeof(address)

@@ -32,6 +32,7 @@ cdef class Worker:
         self.output_spool = settings.output_spool
         self.max_spool = settings.max_spool
         self.max_connections = settings.max_connections
+        self.accept_burst = 1 if multiprocess else ACCEPT_BURST
         self.max_chunk_extensions = settings.max_chunk_extensions
         self.body_min_rate = settings.body_min_rate
         self.read_ahead = settings.read_ahead

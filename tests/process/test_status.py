@@ -69,7 +69,7 @@ def test_servers_are_found_without_their_path(start):
 def test_one_is_chosen_by_its_pid(start):
     start("small_apps:pid")
     server = start("small_apps:wait")
-    done = status(server.pid, "--json")
+    done = status("--pid", server.pid, "--json")
     assert [json.loads(line)["pid"] for line in done.stdout.splitlines()] == [server.pid]
 
 
@@ -104,7 +104,7 @@ def test_one_that_cannot_be_made_is_a_warning_only(start, path):
 
 def test_none_at_all(start):
     server = start("small_apps:pid", "--control", "none")
-    assert status(server.pid).returncode == 3
+    assert status("--pid", server.pid).returncode == 3
 
 
 def test_a_silent_client_does_not_hold_up_the_server(start, control):

@@ -3,15 +3,23 @@ import sys
 import pytest
 
 import fastfork
-from fastfork import __version__, cli, config, status
+from fastfork import __version__, cli, config
 from fastfork.cli import main
+from fastfork.config import Settings
+
+
+def everything(wanted):
+    """The settings of the server and of its only service, in one."""
+    (service,) = wanted.services
+    of = {"server": wanted.server, "service": service.settings}
+    return Settings(**{row.name: vars(of[row.scope])[row.name] for row in config.TABLE.values()})
 
 
 @pytest.fixture
 def settings(monkeypatch):
     """`settings(*flags)`: what the server would be started with."""
     seen = []
-    monkeypatch.setattr(cli, "_serve", lambda load: seen.append(load().server) or 0)
+    monkeypatch.setattr(cli, "_serve", lambda load: seen.append(everything(load())) or 0)
 
     def parse(*argv):
         seen.clear()
@@ -84,7 +92,7 @@ def test_pyargv_may_look_like_flags(settings, argv):
     [
         ([], "required: COMMAND"),
         (["server"], "invalid choice: 'server'"),
-        (["serve"], "required: APP"),
+        (["serve"], "There is nothing to serve"),
         (["serve", "a:b", "-w"], "expected one argument"),
         (["serve", "a:b", "-w", "-1"], "--workers '-1' is not usable"),
         (["serve", "a:b", "-w", "zero"], "--workers 'zero' is not usable"),
@@ -97,31 +105,12 @@ def test_pyargv_may_look_like_flags(settings, argv):
         (["serve", "a.py", "--bind", "127.0.0.1:0"], "APP 'a.py' is not usable"),
         (["serve", "a:b", "--ready-fd", "99999"], "--ready-fd 99999 is not usable"),
         (["serve", "a:b\x1b[31m"], r"a:b\x1b"),
-        (["status", "x"], "PID: 'x' is not usable: it must be a whole number, see fastfork status"),
-        (["status", "-1"], "PID: '-1' is not usable"),
         (["status", "1", "2"], "no flag or argument '2', see fastfork status --help"),
         (["status", "--contrl=/x"], "no flag or argument '--contrl' (perhaps '--control' is"),
-        (["status", "1", "--control", "/x"], "PID and --control PATH do not go together"),
     ],
 )
 def test_bad_command_lines(sentence, argv, text):
     assert text in sentence(*argv)
-
-
-@pytest.mark.parametrize(
-    ("argv", "asked"),
-    [([], (None, None, False)), (["12"], (None, 12, False)), (["--json"], (None, None, True)),
-     (["--control", "/run/x.sock"], ("/run/x.sock", None, False))])  # fmt: skip
-def test_status(monkeypatch, argv, asked):
-    seen = []
-
-    def run(path, pid, *, as_json):
-        seen.append((path, pid, as_json))
-        return 3
-
-    monkeypatch.setattr(status, "run", run)
-    assert main(["status", *argv]) == 3
-    assert seen == [asked]
 
 
 def test_other_systems(sentence, monkeypatch):

@@ -1,5 +1,4 @@
 import contextlib
-import errno
 import json
 import os
 import select
@@ -98,20 +97,21 @@ def gone(sock):
 def test_a_request_and_its_answer(make, connect):
     server = make()
     client = connect(server)
-    client.sendall(b'{"command": "status", "more": [1]}\n')
+    client.sendall(b'{"command": "status", "service": "a"}\n')
     work(server)
-    assert line(client) == {"echo": {"command": "status", "more": [1]}}
+    assert line(client) == {"echo": {"command": "status", "service": "a"}}
 
 
 def test_several_requests_on_one_connection_also_in_one_piece(make, connect):
-    server = make(lambda request: {"n": request["n"]})
+    server = make(lambda request: {"n": request["service"]})
     client = connect(server)
     for count in (1, 3):
-        client.sendall(b"".join(b'{"command": "status", "n": %d}\n' % n for n in range(count)))
+        one = b'{"command": "status", "service": "%d"}\n'
+        client.sendall(b"".join(one % n for n in range(count)))
         work(server)
         answers = client.makefile("rb")
         assert [json.loads(answers.readline()) for _ in range(count)] == [
-            {"n": n} for n in range(count)]  # fmt: skip
+            {"n": str(n)} for n in range(count)]  # fmt: skip
 
 
 def test_one_request_is_answered_per_call(make, connect):
@@ -134,29 +134,26 @@ def test_a_request_in_pieces(make, connect):
     assert line(client) == {"echo": {"command": "status"}}
 
 
-@pytest.mark.parametrize(
-    ("request_line", "error"),
-    [
-        (b'{"command": "reboot"}', "there is no command 'reboot'"),
-        (b'{"command": ["status"]}', "there is no command ['status']"),
-        (b"{}", "a request must be an object with a command"),
-        (b'["status"]', "a request must be an object with a command"),
-        (b"status", "a request must be one line of JSON"),
-        (b"", "a request must be one line of JSON"),
-        (b"\xff\xfe", "a request must be one line of JSON"),
-        (b"[" * 60_000, "a request must be one line of JSON"),
-    ],
-    ids=lambda value: str(value)[:20],
-)
-def test_what_is_no_request(make, connect, request_line, error):
+def test_after_what_is_no_request(make, connect):
     server = make()
     client = connect(server)
-    client.sendall(request_line + b"\n")
+    client.sendall(b'{"command": "reboot"}\n')
     work(server)
-    assert line(client) == {"error": error}
+    assert line(client) == {"error": "there is no command 'reboot'"}
     client.sendall(b'{"command": "status"}\n')
     work(server)
     assert "echo" in line(client)
+
+
+def test_what_the_master_refuses(make, connect):
+    def refuse(request):
+        raise ControlError("there is no service 'a'")
+
+    server = make(refuse)
+    client = connect(server)
+    client.sendall(b'{"command": "stop", "service": "a"}\n')
+    work(server)
+    assert line(client) == {"error": "there is no service 'a'"}
 
 
 @pytest.mark.parametrize("answer", [lambda request: 1 / 0, lambda request: {"a": object()}])
@@ -196,13 +193,13 @@ def test_a_client_that_has_said_all_still_gets_its_answer(make, connect):
 
 # -- bounds ------------------------------------------------------------------------------
 def test_the_longest_request(make, connect):
-    server = make(lambda request: {"length": len(request["text"])})
-    frame = len(b'{"command": "status", "text": ""}')
+    server = make(lambda request: {"length": len(request["service"])})
+    frame = len(b'{"command": "status", "service": ""}')
     fits, too_long = (control.LONGEST_REQUEST - frame + n for n in (0, 1))
     for length in (fits, too_long):
         client = connect(server)
         client.setblocking(False)
-        data = json.dumps({"command": "status", "text": "x" * length}).encode() + b"\n"
+        data = json.dumps({"command": "status", "service": "x" * length}).encode() + b"\n"
         while data and not gone(client):
             with contextlib.suppress(BlockingIOError, BrokenPipeError):
                 data = data[client.send(data) :]
@@ -227,17 +224,83 @@ def test_a_line_without_end(make, connect):
     assert list(server.fds().values()) == [select.POLLIN]
 
 
-def test_so_many_clients_at_once(make, connect):
+def fill(server, connect):
+    """As many clients as there may be, silent from 0.0, 0.1, ... on."""
+    clients = []
+    for n in range(control.MOST_CLIENTS):
+        clients.append(connect(server))
+        work(server, n / 10)
+    return clients
+
+
+def test_whoever_has_been_silent_longest_makes_room(make, connect):
     server = make()
-    clients = [connect(server) for _ in range(control.MOST_CLIENTS + 1)]
-    clients[-1].sendall(b'{"command": "status"}\n')
+    clients = fill(server, connect)
+    clients[0].sendall(b'{"command": "status"}\n')
+    work(server, 1.0)
+    assert "echo" in line(clients[0])
+    for turn_of in (1, 2):
+        new = connect(server)
+        new.sendall(b'{"command": "status"}\n')
+        work(server, 1.0)
+        assert "echo" in line(new)
+        assert [gone(client) for client in clients] == [0 < n <= turn_of for n in range(8)]
+        assert len(server.fds()) == control.MOST_CLIENTS + 1
+
+
+def test_who_is_being_answered_makes_no_room_for_others(make, connect):
+    server = make(lambda request: {"long": "x" * (8 << 20)})
+    clients = fill(server, connect)
+    clients[0].sendall(b'{"command": "status"}\n')
+    work(server)  # its time began at 0, earlier than that of any other
+    connect(server)
     work(server)
-    assert len(server.fds()) == control.MOST_CLIENTS  # nobody else is accepted
-    assert not gone(clients[-1])
-    clients[0].close()
+    assert [gone(client) for client in clients[1:]] == [True] + [False] * 6
+    assert clients[0].recv(1) == b"{"
+
+
+def test_if_all_are_being_answered_the_slowest_makes_room(make, connect):
+    server = make(lambda request: {"long": "x" * (8 << 20)})
+    clients = fill(server, connect)
+    for n, client in enumerate(clients):
+        client.sendall(b'{"command": "status"}\n')
+        work(server, (n - 3) % 8 / 10)  # the fourth is the first
+    connect(server)
     work(server)
-    clients[-1].settimeout(20)
-    assert "echo" in line(clients[-1])
+    fds = server.fds()
+    assert sorted(fds.values()) == [select.POLLIN] * 2 + [select.POLLOUT] * 7
+    for n, client in enumerate(clients):
+        assert ends(client) == (n == 3)
+
+
+def ends(client):
+    """Whether what it can read now is the last."""
+    client.setblocking(False)
+    try:
+        while client.recv(1 << 20):
+            pass
+        return True
+    except BlockingIOError:
+        return False
+
+
+@pytest.mark.skipif(SELF != 0, reason="only root can become another user")
+def test_nobody_makes_room_for_another_user(make, connect, logged):
+    server = make()
+    clients = fill(server, connect)
+    os.chmod(server.path, 0o666)
+    os.chmod(server.path.parent, 0o755)
+    pid = os.fork()
+    if pid == 0:
+        directory = os.open(server.path.parent, os.O_RDONLY)
+        os.fchdir(directory)  # whose path is closed to that user
+        os.setresuid(65534, 65534, 65534)
+        with socket.socket(socket.AF_UNIX) as sock:
+            os._exit(sock.connect_ex("control.sock"))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    work(server)
+    assert "The control socket refuses process" in logged()
+    assert not any(gone(client) for client in clients)
 
 
 def test_a_silent_client_is_dropped(make, connect):
@@ -422,144 +485,6 @@ def test_a_dead_server_s_socket_is_replaced_a_living_one_s_is_not(make):
     Control(server.path, lambda request: {}).close()
 
 
-# -- where it is -------------------------------------------------------------------------
-@pytest.fixture
-def places(tmp_path, monkeypatch):
-    """The directories of "auto", elsewhere."""
-    monkeypatch.setattr(control, "RUN", tmp_path / "run")
-    monkeypatch.setattr(control, "USERS", tmp_path / "users")
-    monkeypatch.setattr(control, "TMP", tmp_path / "tmp")
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    for name in ("run", "tmp"):
-        (tmp_path / name).mkdir()
-    return tmp_path
-
-
-def test_the_directory_of_root(places, monkeypatch):
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(places))
-    assert control.directories() == [places / "run" / "fastfork"]
-
-
-def test_the_directories_of_others(places, monkeypatch):
-    user = SELF or 1000
-    monkeypatch.setattr(os, "geteuid", lambda: user)
-    monkeypatch.setattr(control, "_owner", lambda path: 7 if "strange" in str(path) else user)
-    in_tmp, usual = places / "tmp" / f"fastfork-{user}", places / "users" / str(user) / "fastfork"
-    assert control.directories() == [in_tmp, usual]
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(places / "mine"))
-    assert control.directories() == [places / "mine" / "fastfork", in_tmp, usual]
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(usual.parent))
-    assert control.directories() == [usual, in_tmp]
-    for useless in (str(places / "strange"), "relative", ""):
-        monkeypatch.setenv("XDG_RUNTIME_DIR", useless)
-        assert control.directories() == [in_tmp, usual]
-
-
-@pytest.fixture
-def auto(places, monkeypatch):
-    """The only directory of "auto"; it is not there yet."""
-    directory = places / "tmp" / "fastfork"
-    monkeypatch.setattr(control, "directories", lambda: [directory])
-    return directory
-
-
-def test_auto_makes_a_directory_for_us_alone(auto):
-    mask = os.umask(0)
-    try:
-        path = control.place("auto")
-    finally:
-        os.umask(mask)
-    assert path == auto / f"{os.getpid()}.sock"
-    assert stat.S_IMODE(auto.stat().st_mode) == 0o700
-    assert control.place("auto") == path  # it is there now
-
-
-@pytest.mark.parametrize("mode", [0o770, 0o707, 0o1777])
-def test_a_directory_into_which_others_may_write(auto, mode):
-    auto.mkdir()
-    auto.chmod(mode)
-    with pytest.raises(ControlError, match=f"^others may write to {auto}$"):
-        control.place("auto")
-    assert control.find() == []
-
-
-def test_a_link_or_file_instead_of_the_directory(auto, tmp_path):
-    auto.symlink_to(tmp_path)
-    with pytest.raises(ControlError, match=f"^{auto} is not a directory$"):
-        control.place("auto")
-    auto.unlink()
-    auto.write_text("")
-    with pytest.raises(ControlError, match=f"^{auto} is not a directory$"):
-        control.place("auto")
-
-
-@pytest.mark.skipif(SELF != 0, reason="only root can give a directory away")
-def test_a_directory_of_somebody_else(auto):
-    auto.mkdir(0o700)
-    os.chown(auto, 65534, 65534)
-    with pytest.raises(ControlError, match=f"^{auto} belongs to somebody else$"):
-        control.place("auto")
-    with pytest.raises(ControlError, match=f"^{auto} belongs to somebody else$"):
-        control.place(str(auto / "my.sock"))
-    Control(auto / "1.sock", lambda request: {}).close()
-    assert control.find() == []
-
-
-def test_no_directory_can_be_made(auto):
-    auto.parent.rmdir()
-    with pytest.raises(ControlError, match=f"^cannot make {auto}: No such file or directory$"):
-        control.place("auto")
-
-
-def test_a_path_and_none(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert control.place("none") is None
-    assert control.place("my.sock") == tmp_path / "my.sock"
-    assert control.place("/run/my.sock") == Path("/run/my.sock")
-
-
-def dead_pid():
-    process = subprocess.Popen(["true"])
-    process.wait()
-    return process.pid
-
-
-def test_sockets_of_dead_servers_are_removed(auto):
-    auto.mkdir(0o700)
-    dead, living = auto / f"{dead_pid()}.sock", auto / f"{os.getppid()}.sock"
-    # nobody listens at this one either, but its process lives: it may be about to
-    for path in (dead, living):
-        Control(path, lambda request: {})._listener.socket.close()
-    other = auto / "mine.sock"
-    other.write_text("")
-    control.place("auto")
-    assert sorted(auto.iterdir()) == sorted([living, other])
-
-
-def test_a_socket_at_which_somebody_listens_is_not_removed(auto):
-    """Its process may be in another pid namespace."""
-    auto.mkdir(0o700)
-    server = Control(auto / f"{dead_pid()}.sock", lambda request: {})
-    control.place("auto")
-    assert server.path.exists()
-    server.close()
-
-
-def test_find(auto):
-    assert control.find() == []
-    auto.mkdir(0o700)
-    one, two = (Control(auto / f"{n}.sock", lambda request: {}) for n in (11, 12))
-    dead = Control(auto / "13.sock", lambda request: {})
-    dead._listener.socket.close()
-    (auto / "x.sock").write_text("")
-    assert control.find() == [one.path, two.path]
-    assert control.find(12) == [two.path]
-    assert control.find(13) == control.find(14) == []
-    one.close()
-    two.close()
-
-
 # -- making it ---------------------------------------------------------------------------
 def test_make(auto, logged):
     assert Control.make("none", lambda request: {}) is None
@@ -588,64 +513,3 @@ def test_an_auto_directory_that_cannot_be_made_is_a_warning(auto, logged):
     auto.parent.rmdir()
     assert Control.make("auto", lambda request: {}) is None
     assert f"fastfork status: cannot make {auto}: No such file or directory.\n" in logged()
-
-
-# -- asking ------------------------------------------------------------------------------
-@pytest.fixture
-def served(make):
-    """`served(answer)`: a control socket with somebody who looks after it."""
-    stop = threading.Event()
-    threads = []
-
-    def start(answer):
-        server = make(answer)
-
-        def loop():
-            while not stop.is_set():
-                turn(server, wait=5)
-
-        threads.append(threading.Thread(target=loop))
-        threads[-1].start()
-        return server.path
-
-    yield start
-    stop.set()
-    for thread in threads:
-        thread.join()
-
-
-def test_ask(served):
-    path = served(lambda request: {"long": "x" * (1 << 20), "asked": request})
-    answer = control.ask(path, {"command": "status"})
-    assert not answer.endswith(b"\n")
-    facts = json.loads(answer)
-    assert facts["asked"] == {"command": "status"} and len(facts["long"]) == 1 << 20
-
-
-def test_ask_nobody(make, tmp_path):
-    with pytest.raises(FileNotFoundError):
-        control.ask(tmp_path / "absent", {})
-    server = make()
-    with pytest.raises(TimeoutError):
-        control.ask(server.path, {}, patience=0.01)
-    server._listener.socket.close()
-    with pytest.raises(OSError) as caught:
-        control.ask(server.path, {})
-    assert caught.value.errno == errno.ECONNREFUSED
-
-
-def test_ask_somebody_who_hangs_up(tmp_path):
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "x"))
-        listener.listen()
-
-        def hang_up():
-            sock, _ = listener.accept()
-            sock.recv(100)
-            sock.close()
-
-        thread = threading.Thread(target=hang_up)
-        thread.start()
-        with pytest.raises(EOFError):
-            control.ask(tmp_path / "x", {})
-        thread.join()

@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from fastfork import config, deployment, log
+from fastfork import deployment, log, recipe
 from fastfork.family import Family
 from fastfork.handle import describe_end
 from fastfork.master import Master
@@ -16,8 +16,9 @@ def given(*bind, **more):
     return {"app": "hello:app", "workers": "2", "bind": bind, "control": "none", **more}
 
 
-def settings(*bind, **more):
-    return config.load(given(*bind, **more))
+def service(*bind, **more):
+    (wanted,) = deployment.load(given(*bind, **more)).services
+    return Service(recipe.make(wanted), Family())
 
 
 def master(*bind, **more):
@@ -62,7 +63,7 @@ def test_strangers_are_buried_quietly(capfd):
 
 def test_workers_auto(monkeypatch):
     monkeypatch.setattr("fastfork.cpus.usable", lambda: 5)
-    assert Service(config.load({"app": "hello:app"}), Family()).roster.size == 5
+    assert service(workers="auto").roster.size == 5
 
 
 def test_if_one_address_cannot_be_bound_none_stays_bound(tmp_path):
@@ -76,13 +77,13 @@ def test_a_socket_file_that_cannot_be_removed_is_a_warning(tmp_path, monkeypatch
     def refuse(path):
         raise PermissionError(13, "Permission denied")
 
-    service = Service(settings(f"unix:{tmp_path}/s"), Family())
-    service.bind(Passed())
+    bound = service(f"unix:{tmp_path}/s")
+    bound.bind(Passed())
     log.set_up()
     monkeypatch.setattr(os, "unlink", refuse)
-    service.unbind()
+    bound.unbind()
     assert f"Cannot remove unix:{tmp_path}/s: Permission denied." in capfd.readouterr().err
-    assert service.listeners == []
+    assert bound.listeners() == []
 
 
 @pytest.mark.parametrize(("preload", "what"), [("on", "mold"), ("off", "worker")])

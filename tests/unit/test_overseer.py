@@ -26,7 +26,7 @@ class Fake:
         member = self.roster.starting(0, 1, 0.0)
         self.process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
         self.worker, self.theirs = with_channel(
-            lambda ours: WorkerHandle(ours, member, Scoreboard(), 0.0))
+            lambda ours: WorkerHandle(ours, member, self.settings, Scoreboard(), 0.0))
         self.worker.pid = self.process.pid
         self.roster.started(member, self.process.pid)
         self.roster.ready(member, 0.0)

@@ -509,7 +509,8 @@ def test_activation_that_makes_no_sense(count, names, sentence):
 
 
 def open_all(*bind, passed, backlog=16):
-    return sockets.open_all(bind, backlog=backlog, mode=None, owner=None, passed=passed)
+    return sockets.open_all(
+        bind, backlog=backlog, mode=None, owner=None, keepidle=0.0, passed=passed)
 
 
 @pytest.fixture
@@ -607,7 +608,8 @@ def test_started_by_systemd_in_earnest():
         "import os\n"
         "from fastfork import sockets\n"
         "passed = sockets.Passed.from_environ()\n"
-        "[one] = sockets.open_all((), backlog=9, mode=None, owner=None, passed=passed)\n"
+        "[one] = sockets.open_all((), backlog=9, mode=None, owner=None, keepidle=0.0,"
+        " passed=passed)\n"
         "accepted, _ = one.socket.accept()\n"
         "accepted.send(f'{one.address} {one.url}'.encode())\n"
     )
@@ -688,10 +690,10 @@ def test_a_new_master_may_have_another_backlog(have, tmp_path):
 @root
 def test_mode_and_owner_reach_the_socket(tmp_path):
     """And what was passed keeps its own."""
-    [old] = sockets.open_all([f"unix:{tmp_path}/s"], backlog=16, mode=0o640, passed=Passed(),
-                             owner=identity.owner(":daemon"))  # fmt: skip
-    [new] = sockets.open_all([f"unix:{tmp_path}/s"], backlog=16, mode=0o666, passed=handed([old]),
-                             owner=None)  # fmt: skip
+    [old] = sockets.open_all([f"unix:{tmp_path}/s"], backlog=16, mode=0o640, keepidle=0.0,
+                             passed=Passed(), owner=identity.owner(":daemon"))  # fmt: skip
+    [new] = sockets.open_all([f"unix:{tmp_path}/s"], backlog=16, mode=0o666, keepidle=0.0,
+                             passed=handed([old]), owner=None)  # fmt: skip
     found = (tmp_path / "s").stat()
     assert (stat.S_IMODE(found.st_mode), found.st_gid) == (0o640, DAEMON.pw_gid)
     old.close()
@@ -781,7 +783,8 @@ def test_handed_over_to_a_new_program(have, tmp_path):
         "from fastfork import sockets\n"
         "passed = sockets.Passed.from_environ()\n"
         f"bind = ('127.0.0.1:0', 'unix:{path}')\n"
-        "new = sockets.open_all(bind, backlog=9, mode=None, owner=None, passed=passed)\n"
+        "new = sockets.open_all(bind, backlog=9, mode=None, owner=None, keepidle=0.0,"
+        " passed=passed)\n"
         "print(*[one.url for one in new], 'FASTFORK_LISTENERS' in os.environ)\n"
         "for one in new: one.remove()\n"
     )

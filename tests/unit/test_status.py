@@ -1,16 +1,13 @@
 import json
 import os
 import pty
-import select
-import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
-from fastfork import control, status
+from fastfork import status
 from fastfork.control import Control
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,6 +55,22 @@ def test_services_without_workers_and_several_addresses():
         "web:app on http://127.0.0.1:80, unix:/x: reloading, generation 1, 0 of 2 workers ready",
         "meta:app on no address: serving, generation 1, 0 of 2 workers ready",
     ]  # fmt: skip
+
+
+def test_what_became_of_the_last_reload():
+    good = {"generation": 3, "ok": True, "why": ""}
+    bad = {"generation": 4, "ok": False, "why": "No module named 'x'\nat all."}
+    lines = render(service(outcome=good), service(outcome=bad), service(outcome=None))
+    assert lines[2] == "  last reload: generation 3 serves"
+    assert lines[4] == r"  last reload: generation 4 does not serve: No module named 'x'\x0aat all."
+    assert len(lines) == 6
+
+
+def test_the_configuration_file():
+    facts = {**answer(), "config": "/etc/fast\x1bfork.toml"}
+    assert status.render(facts, 0.0) == (
+        "fastfork 0.1.0, pid 99, up 3h05m, /etc/fast\\x1bfork.toml\n")
+    assert status.render({**answer(), "config": None}, 0.0) == status.render(answer(), 0.0)
 
 
 def test_what_is_not_known_yet():
@@ -112,62 +125,26 @@ def test_lines_are_cut_to_the_width_of_the_terminal(width):
 
 # -- the command -------------------------------------------------------------------------
 @pytest.fixture
-def auto(tmp_path, monkeypatch):
-    """The only directory in which servers are looked for."""
-    directory = tmp_path / "servers"
-    directory.mkdir(0o700)
-    monkeypatch.setattr(control, "directories", lambda: [directory])
-    return directory
+def two(served, tmp_path):
+    """`two(one, other)`: the paths of two servers that answer that."""
+
+    def start(*answers):
+        return [served(tmp_path / f"{n}.sock", lambda request, said=said: said)
+                for n, said in enumerate(answers)]  # fmt: skip
+
+    return start
 
 
-@pytest.fixture
-def served():
-    """`served(path, answer)`: a master's side of the control socket."""
-    servers = []
-    stop_reading, stop = os.pipe()
-
-    def loop(server):
-        while True:
-            poll = select.poll()
-            poll.register(stop_reading, select.POLLIN)
-            for fd, events in server.fds().items():
-                poll.register(fd, events)
-            ready = dict(poll.poll())
-            if stop_reading in ready:
-                return
-            server.handle(ready, 0.0)
-
-    def start(path, facts):
-        server = Control(path, lambda request: facts)
-        thread = threading.Thread(target=loop, args=(server,))
-        servers.append((server, thread))
-        thread.start()
-
-    yield start
-    os.close(stop)
-    for server, thread in servers:
-        thread.join()
-        server.close()
-    os.close(stop_reading)
-
-
-def test_all_servers_or_one(auto, served, capfd):
-    for pid in (11, 12):
-        served(auto / f"{pid}.sock", {**answer(service(worker(0))), "pid": pid})
-    assert status.run(None, None) == 0
+def test_several_servers(two, capfd):
+    paths = two(*({**answer(service(worker(0))), "pid": pid} for pid in (11, 12)))
+    assert status.run(paths, None) == 0
     out = capfd.readouterr().out
     assert out.index("pid 11,") < out.index("\n\nfastfork 0.1.0, pid 12,")
-    assert status.run("auto", 12) == 0
-    out = capfd.readouterr().out
-    assert "pid 12," in out and "pid 11," not in out
-    assert status.run(str(auto / "11.sock"), None) == 0
-    assert "pid 11," in capfd.readouterr().out
 
 
-def test_json_is_printed_as_it_came(auto, served, capfd):
-    for pid in (11, 12):
-        served(auto / f"{pid}.sock", {**answer(), "pid": pid, "path": HOSTILE})
-    assert status.run(None, None, as_json=True) == 0
+def test_json_is_printed_as_it_came(two, capfd):
+    paths = two(*({**answer(), "pid": pid, "path": HOSTILE} for pid in (11, 12)))
+    assert status.run(paths, None, as_json=True) == 0
     out = capfd.readouterr().out
     lines = out.splitlines()
     assert [json.loads(line)["pid"] for line in lines] == [11, 12]
@@ -175,55 +152,59 @@ def test_json_is_printed_as_it_came(auto, served, capfd):
     assert out.isascii() and "\x1b" not in out
 
 
-def test_no_server(auto, capfd, tmp_path):
-    for arguments, sentence in [
-        ((None, None), f"No running server of this user was found (in {auto})."),
-        ((None, 5), f"No running server of this user with the pid 5 was found (in {auto})."),
-        ((str(tmp_path / "x"), None), f"No server listens at {tmp_path / 'x'}."),
-    ]:
-        assert status.run(*arguments) == 3
+def test_no_server(capfd, tmp_path):
+    dead = Control(tmp_path / "dead", lambda request: {})
+    dead._listener.socket.close()
+    for paths in ([], [tmp_path / "absent"], [dead.path]):
+        assert status.run(paths, None, nobody="Nobody is there.") == 3
         captured = capfd.readouterr()
-        assert captured.out == "" and captured.err == f"fastfork: {sentence}\n"
+        assert captured.out == "" and captured.err == "fastfork: Nobody is there.\n"
 
 
-def test_a_server_that_has_died(auto, capfd):
-    server = Control(auto / "5.sock", lambda request: {})
-    server._listener.socket.close()
-    assert status.run(None, None) == 3
-    assert status.run(str(server.path), None) == 3
-
-
-def test_a_server_that_does_not_answer_hides_no_other(auto, served, capfd):
-    served(auto / "11.sock", {"error": "not \x1b now"})
-    served(auto / "12.sock", {**answer(), "pid": 12})
-    assert status.run(None, None) == 1
+def test_a_server_that_does_not_answer_hides_no_other(two, capfd):
+    paths = two({"error": "not \x1b now"}, {**answer(), "pid": 12})
+    assert status.run(paths, None) == 1
     captured = capfd.readouterr()
     assert "pid 12," in captured.out
-    assert captured.err == (
-        f"fastfork: The server at {auto / '11.sock'} does not answer: not \\x1b now.\n")
+    assert captured.err == f"fastfork: The server at {paths[0]} refuses: not \\x1b now.\n"
 
 
-def test_a_socket_that_is_no_server_s(tmp_path, capfd):
-    path = tmp_path / "x"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
-        for said, reason in [(b"HTTP/1.1 400\n", "what it said is no JSON"),
-                             (b"[]\n", "it speaks another language"),
-                             (b"", "it ended the connection")]:  # fmt: skip
-            def say(said=said):
-                sock, _ = listener.accept()
-                sock.recv(1000)
-                sock.sendall(said)
-                sock.close()
+def test_one_service(served, tmp_path, capfd):
+    asked = []
+    path = served(tmp_path / "s", lambda request: asked.append(request) or answer(service()))
+    assert status.run([path], "web:app") == 0
+    assert asked == [{"command": "status", "service": "web:app"}]
+    assert "web:app on" in capfd.readouterr().out
 
-            thread = threading.Thread(target=say)
-            thread.start()
-            assert status.run(str(path), None) == 1
-            thread.join()
-            assert capfd.readouterr().err.endswith(f"does not answer: {reason}.\n")
-    assert status.run("x" * 200, None) == 1
-    assert capfd.readouterr().err.count("\n") == 1
+
+def test_a_service_that_one_of_several_servers_has(two, capfd):
+    no = {"error": "there is no service 'a'"}
+    assert status.run(two(no, answer(service(name="a"))), "a") == 0
+    captured = capfd.readouterr()
+    assert captured.out.splitlines()[1].startswith("a on ") and captured.err == ""
+
+
+def test_a_service_that_no_server_has(two, capfd):
+    no = {"error": "there is no service 'a'"}
+    paths = two(no, no)
+    assert status.run(paths, "a") == 1
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert captured.err == "".join(
+        f"fastfork: The server at {path} refuses: there is no service 'a'.\n" for path in paths)
+
+
+@pytest.mark.parametrize("said", [{"services": 3}, {"services": ["a"]}, {"uptime": "long"}])
+def test_an_answer_that_is_none(two, said, capfd):
+    paths = two(said)
+    assert status.run(paths, None) == 1
+    assert capfd.readouterr().err == (
+        f"fastfork: The server at {paths[0]} does not answer: it speaks another language.\n")
+
+
+def test_a_path_that_cannot_be_used(capfd):
+    assert status.run([Path("x" * 200)], None) == 1
+    assert capfd.readouterr().err.endswith(" does not answer: AF_UNIX path too long.\n")
 
 
 def command(path, **options):
@@ -235,7 +216,7 @@ def command(path, **options):
 def test_in_a_terminal_it_is_cut_and_in_a_pipe_it_is_not(tmp_path, served):
     path = "/" + "x" * 300
     one = worker(0, in_flight=1, request_started=1.0, method="GET", path=path)
-    served(tmp_path / "s", answer(service(one)))
+    served(tmp_path / "s", lambda request: answer(service(one)))
     with command(tmp_path / "s", stdout=subprocess.PIPE) as process:
         assert path.encode() in process.stdout.read()
     master, terminal = pty.openpty()
@@ -257,7 +238,8 @@ def test_in_a_terminal_it_is_cut_and_in_a_pipe_it_is_not(tmp_path, served):
 
 
 def test_a_reader_that_has_seen_enough(tmp_path, served):
-    served(tmp_path / "s", answer(*[service(*map(worker, range(500))) for _ in range(10)]))
+    long = answer(*[service(*map(worker, range(500))) for _ in range(10)])
+    served(tmp_path / "s", lambda request: long)
     reading, writing = os.pipe()
     os.close(reading)
     with command(tmp_path / "s", stdout=writing) as process:

@@ -1,0 +1,206 @@
+"""The services of one master: what is to be served may change while it runs.
+
+A reload reads the configuration again.  Everything that can fail is done first: all of it is read,
+all new sockets are opened; whatever is wrong with it is a ConfigError, and nothing has changed.
+Then services begin their new generations, each at its own pace and with its own gate; new ones
+start, and those that are not in it any more leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from fastfork import log, recipe, sockets
+from fastfork.deployment import Deployment
+from fastfork.family import Family
+from fastfork.kinds import ConfigError, perhaps
+from fastfork.log import logger
+from fastfork.recipe import Generation, Recipe
+from fastfork.service import MOST_WORKERS, Service
+
+KEPT = ("pid", "control")  # of the server's own settings: for the next start
+
+
+class Services:
+    """`load` reads the configuration (ConfigError); `wanted` is what it said at the start."""
+
+    def __init__(
+        self, wanted: Deployment, load: Callable[[], Deployment], family: Family
+    ) -> None:
+        """ConfigError or AddressError if one of them is described wrongly."""
+        self.server = wanted.server
+        self.path = wanted.file
+        self._load = load
+        self._family = family
+        self._leaving: list[Service] = []  # not in the configuration any more
+        for one in wanted.services:
+            Service(recipe.make(one), family)
+
+    @property
+    def all(self) -> list[Service]:
+        return self._family.services
+
+    def bind(self, passed: sockets.Passed) -> None:
+        """AddressError if an address cannot be bound."""
+        for service in self.all:
+            service.bind(passed)
+
+    def find(self, name: str) -> Service:
+        """ConfigError."""
+        for service in self.all:
+            if service.name == name and service not in self._leaving:
+                return service
+        raise ConfigError(f"There is no service {name!r}{perhaps(name, self._names())}.")
+
+    def _names(self) -> list[str]:
+        return [service.name for service in self.all if service not in self._leaving]
+
+    def serving(self) -> list[Service]:
+        """Those that have not been told to stop."""
+        return [service for service in self.all if not service.roster.closed]
+
+    def tidy(self) -> None:
+        """Forget those that have left for good."""
+        for service in [one for one in self._leaving if one.over()]:
+            self._leaving.remove(service)
+            self.all.remove(service)
+            logger.info("%s is gone.", service.name)
+
+    # -- reload --------------------------------------------------------------------------
+    def reload(
+        self, name: str | None, why: str, now: float, *, restart: bool = False
+    ) -> dict[str, int]:
+        """Read the configuration and begin new generations, of the service `name` or of all.
+        Returns their numbers by name.  ConfigError; then nothing has changed."""
+        wanted = self._load()
+        recipes = {one.name: one for one in map(recipe.make, wanted.services)}
+        names = list(recipes)
+        if name is not None:
+            if name not in recipes:
+                self.find(name)  # or it has never been there
+                raise ConfigError(f"{name} is not in the configuration any more.")
+            recipes = {name: recipes[name]}
+        plan = _Plan(self._family, recipes.values(), everything=name is None, restart=restart)
+        try:
+            plan.prepare()
+        except sockets.AddressError as error:
+            plan.give_up()
+            raise ConfigError(str(error)) from None
+        except BaseException:
+            plan.give_up()
+            raise
+        if name is None:
+            self._take_server(wanted)
+            self._dismiss(set(recipes), now)
+        for service, generation in plan.changed:
+            service.reload(generation, why)
+        for service in plan.replaced:
+            self.all.remove(service)
+        for service in plan.added:
+            logger.info("%s: starting %s.", why, service.name)
+        self._sort(names)
+        return plan.numbers()
+
+    def _sort(self, names: list[str]) -> None:
+        """As they are written; those that leave come last."""
+        places = {name: place for place, name in enumerate(names)}
+        self.all.sort(key=lambda service: places.get(service.name, len(places)))
+
+    def _take_server(self, wanted: Deployment) -> None:
+        before, self.server = self.server, wanted.server
+        for name in KEPT:
+            if vars(before)[name] != vars(self.server)[name]:
+                logger.warning("The change of %s will take effect when the server is started "
+                               "again.", name)  # fmt: skip
+        log.set_level(self.server.log_level)
+
+    def _dismiss(self, wanted: set[str], now: float) -> None:
+        """Those that are not wanted any more finish what they have in hand and leave."""
+        for service in self.all:
+            if service.name not in wanted and service not in self._leaving:
+                logger.info("%s is not in the configuration any more, it is stopped.",
+                            service.name)  # fmt: skip
+                self._leaving.append(service)
+                service.stop(now)
+
+    # -- other wishes --------------------------------------------------------------------
+    def scale(
+        self, name: str | None, now: float, *, workers: int | None = None, by: int = 0
+    ) -> dict[str, Any]:
+        """`workers` is how many there shall be, or `by` how many more.  ConfigError."""
+        service = self._only() if name is None else self.find(name)
+        if service.roster.closed:
+            raise ConfigError(f"{service.name} is {service.state()}.")
+        before = service.roster.size
+        after = before + by if workers is None else workers
+        if not 0 <= after <= MOST_WORKERS:
+            raise ConfigError(
+                f"{service.name} cannot have {after} workers, only 0 to {MOST_WORKERS}.")
+        service.resize(after)
+        logger.info("%s is scaled from %d to %d workers.", service.name, before, after)
+        return {"service": service.name, "before": before, "after": after}
+
+    def _only(self) -> Service:
+        names = self._names()
+        if len(names) != 1:
+            raise ConfigError(f"There are several services: name one of {', '.join(names)}.")
+        return self.find(names[0])
+
+    def stop(self, name: str, now: float) -> list[str]:
+        """It stays stopped until it is reloaded or restarted by its name.  ConfigError."""
+        service = self.find(name)
+        if not service.roster.closed:
+            logger.info("%s is stopped within %g s.", name, service.settings.graceful_timeout)
+            service.stop(now)
+        return [name]
+
+
+class _Plan:
+    """What a reload will do, as far as it can fail."""
+
+    def __init__(
+        self, family: Family, recipes: Iterable[Recipe], *, everything: bool, restart: bool
+    ) -> None:
+        self._family = family
+        self._recipes = list(recipes)
+        self._everything = everything
+        self._restart = restart
+        self.replaced: list[Service] = []  # stopped ones that begin anew
+        self.changed: list[tuple[Service, Generation]] = []
+        self.added: list[Service] = []
+
+    def prepare(self) -> None:
+        """Open all sockets.  ConfigError or AddressError; then the caller must `give_up`."""
+        there = {service.name: service for service in self._family.services}
+        for one in self._recipes:
+            service = there.get(one.name)
+            if service is None:
+                self._add(one, first=1)
+            elif not service.roster.closed:
+                generation = service.prepare(one, restart=self._restart)
+                self.changed.append((service, generation))
+            elif self._everything:
+                logger.info("%s stays stopped.", service.name)
+            elif service.over():
+                self._add(one, first=service.newest + 1)
+                self.replaced.append(service)
+            else:
+                raise ConfigError(f"{service.name} is still stopping.")
+
+    def _add(self, one: Recipe, first: int) -> None:
+        service = Service(one, self._family, first=first)
+        self.added.append(service)
+        service.bind(sockets.Passed())
+
+    def give_up(self) -> None:
+        """Close what was opened."""
+        for service, generation in self.changed:
+            service.discard(generation)
+        for service in self.added:
+            service.discard(service.generation)
+            self._family.services.remove(service)
+
+    def numbers(self) -> dict[str, int]:
+        numbers = {service.name: generation.number for service, generation in self.changed}
+        return numbers | {service.name: service.newest for service in self.added}

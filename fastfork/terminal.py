@@ -1,0 +1,41 @@
+"""What the commands print.  Methods and paths in it were written by clients, names and reasons by
+applications, so nothing reaches the terminal that is not printable ASCII."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from fastfork import log
+
+
+def printable(value: object) -> str:
+    """One line of printable ASCII; "-" for None."""
+    if value is None:
+        return "-"
+    return log.escape(str(value)).encode("ascii", "backslashreplace").decode()
+
+
+def show(text: str) -> None:
+    """Print `text`, which is printable, on standard output.  If nobody reads it that is no error:
+    they have seen enough.  OSError if it cannot be written for another reason."""
+    if sys.stdout is None:  # it was closed from the beginning
+        return
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer is written at the exit, where nobody could catch this.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise
+
+
+def say(line: str) -> None:
+    """Print one line."""
+    show(printable(line) + "\n")
+
+
+def complain(sentence: str) -> None:
+    """One sentence on standard error."""
+    log.write(f"fastfork: {printable(sentence)}\n")
