@@ -109,7 +109,8 @@ def _collected(faults: list[str]) -> Iterator[None]:
 # -- in the parent -----------------------------------------------------------------------
 def _try(subject: _Subject) -> Report:
     """Have it imported in a process, which is gone when this returns."""
-    handle, theirs = with_channel(lambda channel: Handle(channel, time.monotonic()))
+    handle, theirs = with_channel(
+        lambda channel: Handle(channel, subject.settings, time.monotonic()))
     parent = os.getpid()
     handle.pid = os.fork()
     if handle.pid == 0:

@@ -1,27 +1,34 @@
 """Every setting, declared once.
 
 The fields of `Settings` are the table: name, kind, default, unit, bounds, help, metavar and
-short flag stand on one line each.  The command line's flags are generated from it (`cli.py`),
-and whatever other source of settings comes later reads the same table through `load`.
+short flag stand on one line each.  Everything else comes from it: flags (`cli.py`), names in the
+environment and in the file (`deployment.py`), documentation and schema (`describe.py`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from fastfork.kinds import (
+    ACCOUNT,
+    ADDRESS,
+    APPLICATION,
     ARGUMENTS,
     AUTO,
     AUTO_COUNT,
+    CONTROL_PATH,
     COUNT,
     DURATION,
     FIELD_VALUE,
     FORWARDED,
     FORWARDED_FIELDS,
+    LOG_PATH,
     MODE,
     PAIR,
+    PAIRS,
+    PATH,
     PEERS,
     PREFIXED,
     SIZE,
@@ -30,12 +37,16 @@ from fastfork.kinds import (
     VARIABLE,
     ConfigError,
     Kind,
+    only_text,
     perhaps,
     show_duration,
     show_size,
+    show_switch,
 )  # fmt: skip
 
+PREFIX = "FASTFORK_"  # of names in the environment
 WEEK = 7 * 86400.0
+LONGEST_SHOWN = 200  # characters of a value in a sentence
 SHORTEST_LIVENESS = 1.0
 
 
@@ -61,6 +72,16 @@ class Setting(NamedTuple):
         return "--" + self.name.replace("_", "-")
 
     @property
+    def variable(self) -> str:
+        """Its name in the environment."""
+        return PREFIX + self.name.upper()
+
+    @property
+    def named(self) -> bool:
+        """Whether its values are pairs: a table in a file, merged name by name."""
+        return self.many and self.kind in PAIRS
+
+    @property
     def right(self) -> str:
         """What a right value looks like, for error sentences."""
         if self.choices:
@@ -78,16 +99,101 @@ class Setting(NamedTuple):
             value = self.kind.read(text)
         except ValueError:
             raise self.error(text, source) from None
+        return self._bounded(value, text, source)
+
+    def parse_all(self, texts: Iterable[str], source: str) -> tuple[Any, ...]:
+        """The values of a setting that has many.  ConfigError, with a sentence for each fault."""
+        return _gathered(texts, lambda text: self.parse(text, source))
+
+    def take(self, raw: object, source: str) -> Any:
+        """The value, or the values, that `raw` stands for: what a file has under the key that
+        `source` names.  ConfigError, with a sentence for each fault."""
+        if not self.many:
+            return self._take_one(raw, f"{source} =")
+        if self.named and isinstance(raw, dict):
+            return _gathered(
+                raw.items(), lambda pair: self._take_one(pair, f"{source}.{pair[0]} ="))
+        items = raw if isinstance(raw, list) else [raw]
+        return _gathered(items, lambda item: self._take_one(item, f"{source} ="))
+
+    def _take_one(self, raw: object, source: str) -> Any:
+        if isinstance(raw, str):
+            return self.parse(raw, source)
+        if isinstance(raw, bool) and "on" in self.choices:
+            raw = show_switch(raw)
+        try:
+            value = raw if self.choices else self.kind.take(raw)
+        except ValueError:
+            raise self.error(raw, source, self._right_in_file(raw)) from None
+        return self._bounded(value, raw, source)
+
+    def _right_in_file(self, raw: object) -> str:
+        """What would be right instead of something that is not of the right type."""
+        if self.named:
+            if not isinstance(raw, tuple):
+                return 'a table such as { NAME = "VALUE" }'
+            whole = isinstance(raw[1], int) and not isinstance(raw[1], bool)
+            return self.right if whole or isinstance(raw[1], str) else "some text, in quotes"
+        quotes = self.kind.take is only_text and not isinstance(raw, (list, dict))
+        return self.right + ", in quotes" * quotes
+
+    def _bounded(self, value: Any, given: object, source: str) -> Any:
         if self.choices and value not in self.choices:
-            raise self.error(text, source)
+            raise self.error(given, source)
         if isinstance(value, (int, float)) and not (
             (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
         ):
-            raise self.error(text, source)
+            raise self.error(given, source)
         return value
 
-    def error(self, text: str, source: str) -> ConfigError:
-        return ConfigError(f"{source} {text!r} is not usable: it must be {self.right}.")
+    def plain(self, value: Any) -> Any:
+        """The value as a file has it; `take` makes the same value of it."""
+        if not self.many:
+            return self.kind.plain(value)
+        if self.named:
+            return dict(value)
+        return [self.kind.plain(one) for one in value]
+
+    def anchored(self, value: Any, base: str) -> Any:
+        """The value with its relative paths, if it has any, counted from the directory `base`."""
+        if self.kind.anchor is None or value is None:
+            return value
+        if self.many:
+            return tuple(self.kind.anchor(one, base) for one in value)
+        return self.kind.anchor(value, base)
+
+    def error(self, given: object, source: str, right: str = "") -> ConfigError:
+        return ConfigError(
+            f"{source} {_shown(given)} is not usable: it must be {right or self.right}.")
+
+
+def _gathered(things: Iterable[Any], read: Callable[[Any], Any]) -> tuple[Any, ...]:
+    """What `read` makes of each; ConfigError with the sentences of all."""
+    values = []
+    faults: list[str] = []
+    for thing in things:
+        try:
+            values.append(read(thing))
+        except ConfigError as error:
+            faults += error.sentences
+    if faults:
+        raise ConfigError(*faults)
+    return tuple(values)
+
+
+def _shown(given: object) -> str:
+    """A value as whoever wrote it knows it, in a sentence."""
+    if isinstance(given, bool):
+        text = str(given).lower()
+    elif isinstance(given, list):
+        text = f"[{', '.join(map(_shown, given))}]"
+    elif isinstance(given, dict):
+        text = f"{{ {', '.join(f'{name} = {_shown(one)}' for name, one in given.items())} }}"
+    elif isinstance(given, tuple):  # of a table; the name stands before it
+        text = _shown(given[1])
+    else:
+        text = repr(given) if isinstance(given, str) else str(given)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def setting(
@@ -148,7 +254,7 @@ class Settings:
     __hash__ = None  # type: ignore[assignment]  # a mapping in all but name
 
     app: str = setting(
-        TEXT, "", "the application: pkg.mod:attr, pkg.mod:factory(), or pkg.mod "
+        APPLICATION, "", "the application: pkg.mod:attr, pkg.mod:factory(), or pkg.mod "
         "(looks for application, then app)", metavar="APP", positional=True)  # fmt: skip
 
     # processes
@@ -178,10 +284,10 @@ class Settings:
         VARIABLE, (), "environment variable of the application; may be repeated",
         metavar="NAME=VALUE", short="-e", many=True)  # fmt: skip
     python_path: tuple[str, ...] = setting(
-        TEXT, (), "directory to import from, before those of the Python path; may be repeated",
+        PATH, (), "directory to import from, before those of the Python path; may be repeated",
         metavar="DIR", many=True)  # fmt: skip
     chdir: str | None = setting(
-        TEXT, None, "directory to change to before the application is imported", metavar="DIR")
+        PATH, None, "directory to change to before the application is imported", metavar="DIR")
     pyargv: tuple[str, ...] = setting(
         ARGUMENTS, (), "arguments that the application finds in sys.argv", metavar="ARGS")
     graceful_timeout: float = _time(
@@ -217,16 +323,16 @@ class Settings:
         "called in the process that preloaded the application before it forks a worker")
     on_fork_after: str | None = _hook("called in a worker just forked from it")
     pid: str | None = setting(
-        TEXT, None, "file for the pid of the master", metavar="FILE", short="-p",
+        PATH, None, "file for the pid of the master", metavar="FILE", short="-p",
         scope="server")  # fmt: skip
     control: str = setting(
-        TEXT, "auto", "socket for fastfork status; auto: PID.sock in /run/fastfork, "
+        CONTROL_PATH, "auto", "socket for fastfork status; auto: PID.sock in /run/fastfork, "
         "$XDG_RUNTIME_DIR/fastfork or /tmp/fastfork-UID; none: no such socket", metavar="PATH",
         scope="server")  # fmt: skip
     user: str | None = setting(
-        TEXT, None, "user that workers become, by name or number", metavar="USER", short="-u")
+        ACCOUNT, None, "user that workers become, by name or number", metavar="USER", short="-u")
     group: str | None = setting(
-        TEXT, None, "group that workers become, by name or number (default: the user's)",
+        ACCOUNT, None, "group that workers become, by name or number (default: the user's)",
         metavar="GROUP", short="-g")  # fmt: skip
     umask: int | None = setting(
         MODE, None, "permissions that files made by workers do not get", metavar="MODE",
@@ -237,7 +343,7 @@ class Settings:
 
     # sockets
     bind: tuple[str, ...] = setting(
-        TEXT, (), "address to listen on: host:port, [v6]:port, :port (all IPv4 addresses), port "
+        ADDRESS, (), "address to listen on: host:port, [v6]:port, :port (all IPv4 addresses), port "
         "(127.0.0.1), unix:/path, unix:@abstract, fd://N or systemd:NAME; may be repeated "
         "(default: the sockets that systemd passes, else 127.0.0.1:8000)",
         metavar="ADDR", short="-b", many=True)  # fmt: skip
@@ -245,7 +351,7 @@ class Settings:
         MODE, None, "permissions of unix sockets (default: what the umask leaves)",
         metavar="MODE", low=0, high=0o777)  # fmt: skip
     socket_owner: str | None = setting(
-        TEXT, None, "owner of unix sockets: USER, USER:GROUP or :GROUP", metavar="OWNER")
+        ACCOUNT, None, "owner of unix sockets: USER, USER:GROUP or :GROUP", metavar="OWNER")
     backlog: int = _count(2048, "connections that may wait to be accepted", 65535)
     tcp_keepidle: float = _time(
         0.0, "silence on a TCP connection after which the kernel asks whether its peer is still "
@@ -320,9 +426,8 @@ class Settings:
 
     # logs
     access_log: str | None = setting(
-        TEXT, None, "file for the access log, written ten times a second, - for standard output "
-        "(default: none)",
-        metavar="FILE")  # fmt: skip
+        LOG_PATH, None, "file for the access log, written ten times a second, - for standard "
+        "output (default: none)", metavar="FILE")  # fmt: skip
     access_log_format: str = setting(
         TEXT, "combined", "format of the access log", choices=("common", "combined"))
     log_level: str = setting(
@@ -338,44 +443,66 @@ TABLE: Mapping[str, Setting] = {
 
 
 def load(given: Mapping[str, str | Iterable[str] | None]) -> Settings:
-    """Settings from the texts of one source, by name; what is absent or None has its default.
+    """Settings from the texts of flags, by name; what is absent or None has its default.
 
-    ConfigError is one sentence that names the flag, its value and what would be right.
+    ConfigError names the flags, their values and what would be right.
     """
     values: dict[str, Any] = {}
+    faults: list[str] = []
     for name, texts in given.items():
         row = TABLE.get(name)
         if row is None:
-            raise ConfigError(f"There is no setting {name!r}{perhaps(name, TABLE)}.")
-        if texts is None:
-            continue
-        source = row.metavar if row.positional else row.flag
-        if isinstance(texts, str):
-            values[name] = row.parse(texts, source)
-        else:
-            values[name] = tuple(row.parse(text, source) for text in texts)
+            faults.append(f"There is no setting {name!r}{perhaps(name, TABLE)}.")
+        elif texts is not None:
+            try:
+                values[name] = from_flag(row, texts)
+            except ConfigError as error:
+                faults += error.sentences
+    if faults:
+        raise ConfigError(*faults)
     settings = Settings(**values)
-    _check_together(settings)
+    faults += [sentence for _, sentence in together(settings, flag_of)]
+    if faults:
+        raise ConfigError(*faults)
     return settings
 
 
-def _check_together(settings: Settings) -> None:
-    """What no single row can say."""
+def from_flag(row: Setting, texts: str | Iterable[str]) -> Any:
+    """The value of a flag given once, or of one that was repeated.  ConfigError."""
+    if isinstance(texts, str):
+        return row.parse(texts, flag_of(row.name))
+    return row.parse_all(texts, flag_of(row.name))
+
+
+def flag_of(name: str) -> str:
+    """What the setting is called on the command line."""
+    row = TABLE[name]
+    return row.metavar if row.positional else row.flag
+
+
+def together(
+    settings: Settings, called: Callable[[str], str]
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What no single row can say: the settings that do not go together, and a sentence, in which
+    they are what `called` makes of their names."""
     if settings.max_request_line > settings.max_head:
-        raise ConfigError(
-            f"--max-request-line ({show_size(settings.max_request_line)}) must not be above "
-            f"--max-head ({show_size(settings.max_head)}), which counts the request line too."
+        yield ("max_request_line", "max_head"), (
+            f"{called('max_request_line')} ({show_size(settings.max_request_line)}) must not be "
+            f"above {called('max_head')} ({show_size(settings.max_head)}), which counts the "
+            "request line too."
         )
     if 0 < settings.liveness_timeout < SHORTEST_LIVENESS:
-        raise ConfigError(
-            f"--liveness-timeout ({show_duration(settings.liveness_timeout)}) must be 0 or at "
-            f"least {show_duration(SHORTEST_LIVENESS)}: a worker is not always scheduled at once."
+        yield ("liveness_timeout",), (
+            f"{called('liveness_timeout')} ({show_duration(settings.liveness_timeout)}) must be 0 "
+            f"or at least {show_duration(SHORTEST_LIVENESS)}: a worker is not always scheduled at "
+            "once."
         )
     if settings.proxy_protocol != "off" and not settings.forwarded_allow_ips:
-        raise ConfigError(
-            f"--proxy-protocol {settings.proxy_protocol} needs --forwarded-allow-ips to name the "
-            "peers that begin with a preamble, such as 10.0.0.0/8."
+        yield ("proxy_protocol",), (
+            f"{called('proxy_protocol')} {settings.proxy_protocol} needs "
+            f"{called('forwarded_allow_ips')} to name the peers that begin with a preamble, such "
+            "as 10.0.0.0/8."
         )
-    for address in settings.bind:
+    for address in dict.fromkeys(settings.bind):
         if settings.bind.count(address) > 1 and not re.search(r"(^|:)0$", address):
-            raise ConfigError(f"--bind {address!r} is given twice.")
+            yield ("bind",), f"{called('bind')} {address!r} is given twice."

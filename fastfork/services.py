@@ -30,7 +30,7 @@ class Services:
     ) -> None:
         """ConfigError or AddressError if one of them is described wrongly."""
         self.server = wanted.server
-        self.path = wanted.path
+        self.path = wanted.file
         self._load = load
         self._family = family
         self._leaving: list[Service] = []  # not in the configuration any more

@@ -76,44 +76,48 @@ class Systemd(NamedTuple):
 Address = Tcp | Unix | Inherited | Systemd
 
 
-def parse(text: str) -> Address:
+def parse(text: str, source: str = "--bind") -> Address:
     """host:port, [v6]:port, :port, port, unix:/path, unix:@name, fd://N or systemd:NAME.
-    AddressError."""
+    AddressError says that it stands behind `source`."""
+    try:
+        return _parse(text)
+    except ValueError as error:
+        raise AddressError(f"{source} {text!r} is not an address: {error}.") from None
+
+
+def _parse(text: str) -> Address:
+    """ValueError says what would be right."""
     if text.startswith("unix:"):
         path = text[len("unix:") :]
         if path in ("", "@"):
-            raise _malformed(text, "the path is missing, write unix:/path or unix:@name")
+            raise ValueError("the path is missing, write unix:/path or unix:@name")
         return Unix(path if path.startswith("@") else os.path.abspath(path))
     if text.startswith("fd:"):
         match = re.fullmatch(r"fd://([0-9]{1,7})", text, re.ASCII)
         if not match:
-            raise _malformed(text, "write fd://N with the number of the descriptor")
+            raise ValueError("write fd://N with the number of the descriptor")
         return Inherited(int(match[1]))
     if text.startswith("systemd:"):
         if text == "systemd:":
-            raise _malformed(text, "the name of the sockets is missing, write systemd:NAME")
+            raise ValueError("the name of the sockets is missing, write systemd:NAME")
         return Systemd(text[len("systemd:") :])
     if "/" in text:
-        raise _malformed(text, "write host:port without a scheme, or unix:/path")
+        raise ValueError("write host:port without a scheme, or unix:/path")
     if text.count(":") > 1 and not text.startswith("["):
-        raise _malformed(text, "write an IPv6 address in brackets, such as [::1]:8000")
+        raise ValueError("write an IPv6 address in brackets, such as [::1]:8000")
     match = re.fullmatch(r"(?:(\[[^\[\]]+\]|[^\[\]:]*):)?([^\[\]:]+)", text)
     if not match:
-        raise _malformed(text, "write host:port, [v6]:port, unix:/path, unix:@name, fd://N or "
-                         "systemd:NAME")  # fmt: skip
+        raise ValueError(
+            "write host:port, [v6]:port, unix:/path, unix:@name, fd://N or systemd:NAME")
     host, port = match[1], match[2]
     if not re.fullmatch(r"[0-9]{1,9}", port, re.ASCII):
         missing = f"the port is missing, write {text}:8000"
-        raise _malformed(text, missing if host is None else f"{port!r} is not a port number")
+        raise ValueError(missing if host is None else f"{port!r} is not a port number")
     if int(port) > 65535:
-        raise _malformed(text, "a port is a number from 0 to 65535")
+        raise ValueError("a port is a number from 0 to 65535")
     if host is None:
         host = DEFAULT_HOST
     return Tcp(host.strip("[]") or "0.0.0.0", int(port))
-
-
-def _malformed(text: str, right: str) -> AddressError:
-    return AddressError(f"--bind {text!r} is not an address: {right}.")
 
 
 class Listener:

@@ -5,13 +5,21 @@ import pytest
 import fastfork
 from fastfork import __version__, cli, config
 from fastfork.cli import main
+from fastfork.config import Settings
+
+
+def everything(wanted):
+    """The settings of the server and of its only service, in one."""
+    (service,) = wanted.services
+    of = {"server": wanted.server, "service": service.settings}
+    return Settings(**{row.name: vars(of[row.scope])[row.name] for row in config.TABLE.values()})
 
 
 @pytest.fixture
 def settings(monkeypatch):
     """`settings(*flags)`: what the server would be started with."""
     seen = []
-    monkeypatch.setattr(cli, "_serve", lambda load: seen.append(load().server) or 0)
+    monkeypatch.setattr(cli, "_serve", lambda load: seen.append(everything(load())) or 0)
 
     def parse(*argv):
         seen.clear()

@@ -121,7 +121,7 @@ def test_sizes_shown(size, text):
         ("log_level", "INFO", "one of debug, info"),
         ("pyargv", "'open", "quotes closed"),
         ("ready_fd", "1", "from 3"),
-        ("chdir", "", "some text"),
+        ("chdir", "", "a path"),
     ],
 )
 def test_an_error_names_flag_value_and_what_is_right(name, text, right):

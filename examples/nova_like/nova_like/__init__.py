@@ -1,0 +1,1 @@
+"""Four small API services in the manner of OpenStack Nova: compute, volume, metadata, ec2."""
