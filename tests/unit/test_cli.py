@@ -92,7 +92,7 @@ def test_pyargv_may_look_like_flags(settings, argv):
     [
         ([], "required: COMMAND"),
         (["server"], "invalid choice: 'server'"),
-        (["serve"], "required: APP"),
+        (["serve"], "There is nothing to serve"),
         (["serve", "a:b", "-w"], "expected one argument"),
         (["serve", "a:b", "-w", "-1"], "--workers '-1' is not usable"),
         (["serve", "a:b", "-w", "zero"], "--workers 'zero' is not usable"),
