@@ -24,7 +24,8 @@ PATIENCE = 20.0  # seconds: how long anything may take before a test calls it a 
 
 
 class Server:
-    """`fastfork serve APP ...` as a child process; a context manager."""
+    """`fastfork serve APP ...` as a child process; a context manager.  Without `app` (None) what
+    is served must be in a file, and what `workers` and `bind` mean as well."""
 
     def __init__(self, app, *args, workers=1, bind=("127.0.0.1:0",), cwd=TESTS / "apps", env=None,
                  wait=True, pass_fds=(), launcher=()):

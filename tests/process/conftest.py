@@ -161,3 +161,11 @@ def web(start, application):
         return start("web:app", *flags, cwd=application(text), env=env, **kwargs)
 
     return run
+
+
+@pytest.fixture
+def deployed(serve, tmp_path):
+    """`deployed({"a": 'app = "small_apps:pid"', ...})`: services of a file (deployed.py)."""
+    from deployed import Deployed
+
+    return lambda services, **kwargs: Deployed(serve, tmp_path, services, **kwargs)
