@@ -67,8 +67,9 @@ def test_one_that_fails(serve):
 
 
 # -- fastfork as the server of the file --------------------------------------------------
-def pserve(serve, name, **kwargs):
-    return serve("", launcher=[sys.executable, "pserve.py", "site.ini", name], **kwargs)
+def pserve(serve, name):
+    command = [sys.executable, "pserve.py", "site.ini", name]
+    return serve("", launcher=["env", "-u", "PYTHONUNBUFFERED", *command])
 
 
 def test_as_a_server(serve, session):

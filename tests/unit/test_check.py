@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import PATIENCE, alive, children
+from harness import PATIENCE, alive, children, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,7 +47,7 @@ def check(tmp_path):
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, json.dumps(services)], cwd=cwd, text=True,
             capture_output=True, timeout=PATIENCE, stdin=subprocess.DEVNULL,
-            env=dict(os.environ, PYTHONPATH=str(ROOT)))  # fmt: skip
+            env=dict(os.environ, PYTHONPATH=str(ROOT), PYTHONUNBUFFERED=""))  # fmt: skip
         return Done(done)
 
     return run
@@ -191,10 +191,14 @@ def test_what_an_import_prints_is_not_among_the_lines(check):
 import os, sys
 print("by print")
 os.write(1, b"by write\\n")
-sys.stdout = open(os.devnull, "w")
 """)  # fmt: skip
     assert done.status == 0 and len(done.lines) == 1
     assert sorted(done.err.splitlines()) == ["by print", "by write"]
+
+
+def test_standard_output_that_an_import_has_replaced(check):
+    done = check({"one": {"app": "web:app"}}, web=APP + "import sys; sys.stdout = None\n")
+    assert done.status == 0 and done.lines[0].startswith(fine("one"))
 
 
 def test_text_cannot_forge_lines(check):
@@ -300,7 +304,8 @@ bind = "127.0.0.1:3"
     assert done.lines[2].startswith(fine("three"))
 
 
-def test_interrupted_it_leaves_nothing_behind(tmp_path):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_interrupted_it_leaves_nothing_behind(tmp_path, number, status):
     os.mkfifo(tmp_path / "gate")
     (tmp_path / "hangs.py").write_text("open('gate').read()\n")
     process = subprocess.Popen(
@@ -309,6 +314,7 @@ def test_interrupted_it_leaves_nothing_behind(tmp_path):
         env=dict(os.environ, PYTHONPATH=str(ROOT)))  # fmt: skip
     with open(tmp_path / "gate", "w"):  # the import has come to it
         (child,) = children(process.pid)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert process.communicate(timeout=PATIENCE) == (b"", b"")
-    assert process.returncode == 130 and not alive(child)
+    assert process.returncode == status
+    wait_for(lambda: not alive(child))
