@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
 
 from fastfork import log, toml_text
 from fastfork.config import TABLE
-from fastfork.kinds import SWITCH, ConfigError
+from fastfork.kinds import ConfigError
 from fastfork.toml_text import Path, Value
 
 EXIT_WRITTEN = 0
@@ -48,12 +47,10 @@ class Draft:
     def put(self, table: Path, name: str, value: Value, option: str, *why: str) -> None:
         """Set `name` to `value`, from `option`, for the reasons `why` (lines of comment).  What
         fastfork does not take is left."""
-        try:
-            _check(name, value)
-        except ValueError:
+        right = _right(name, value)
+        if right:
             shown = repr(value) if isinstance(value, str) else str(value)
-            self.leave(option, f"{name} = {_cut(shown)} is not usable: it must be "
-                       f"{TABLE[name].right}")  # fmt: skip
+            self.leave(option, f"{name} = {_cut(shown)} is not usable: it must be {right}")
             return
         where = (*table, name)
         self._tables.setdefault(table, {})[name] = value
@@ -76,7 +73,8 @@ class Draft:
 
     def fault(self, sentence: str) -> None:
         """Something for which nothing can be written."""
-        self.faults.append(sentence)
+        if sentence not in self.faults:
+            self.faults.append(sentence)
 
     def path(self, base: str, text: str) -> str:
         """`text`, a path that counts from `base`, as it must stand in the file."""
@@ -122,25 +120,18 @@ def _rank(path: Path) -> int:
     return [SERVER, DEFAULTS].index(path) if path in (SERVER, DEFAULTS) else 2
 
 
-def _check(name: str, value: Value) -> None:
-    """ValueError if it could not be written, or not be read by who reads the file."""
-    toml_text.value(value)
-    row = TABLE[name]
-    for text in _texts(value):
-        row.parse(text, name)
-    if row.kind is SWITCH and not isinstance(value, bool):
-        raise ValueError(name)
-
-
-def _texts(value: Value) -> list[str]:
-    """`value` as the texts that its setting is read from."""
-    if isinstance(value, bool):
-        return ["on" if value else "off"]
-    if isinstance(value, Mapping):
-        return [f"{key}={item}" for key, item in value.items()]
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [text for item in value for text in _texts(item)]
-    return [str(value)]
+def _right(name: str, value: Value) -> str:
+    """What would be right, if `value` could not be written, or not be read by who reads the
+    file."""
+    try:
+        toml_text.value(value)
+    except ValueError:
+        return "Unicode"
+    try:
+        TABLE[name].take(value, name)
+    except ConfigError:
+        return TABLE[name].right
+    return ""
 
 
 def _cut(text: str) -> str:

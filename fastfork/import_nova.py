@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from fastfork import oslo_ini, sockets
 from fastfork.config import TABLE, WEEK
+from fastfork.deployment import SERVICE_NAME
 from fastfork.draft import DEFAULTS, EXIT_UNUSABLE, SERVER, Draft, seconds, service, size
 from fastfork.kinds import ConfigError
 from fastfork.log import escape, write
@@ -30,7 +31,6 @@ LONGEST = int(WEEK)
 
 _TRUE = ("true", "1", "on", "yes")
 _FALSE = ("false", "0", "off", "no")
-_SERVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 
 def _names(option: str, *others: Name) -> tuple[Name, ...]:
@@ -187,10 +187,10 @@ class _Nova:
             if given.count(api) > 1:
                 self.draft.note(f"enabled_apis has {api!r} {given.count(api)} times: it is served "
                                 "once.")  # fmt: skip
-            if not _SERVICE.fullmatch(api):
+            if not SERVICE_NAME.fullmatch(api):
                 self._refuse(option, api, "a name of at most 64 letters, digits, underscores, dots "
                              "and hyphens")  # fmt: skip
-        return tuple(api for api in dict.fromkeys(given) if _SERVICE.fullmatch(api))
+        return tuple(api for api in dict.fromkeys(given) if SERVICE_NAME.fullmatch(api))
 
     def _enabled_by_default(self) -> tuple[str, ...]:
         """Older releases served all that they had."""
@@ -270,6 +270,10 @@ class _Nova:
         found = self._find(PASTE)
         given = found[1].strip() if found else ""
         name = given or "api-paste.ini"
+        if found and "#" in name:
+            self._refuse(found[0], name, "a path without a #, behind which the name of the "
+                         "application would be")  # fmt: skip
+            return name
         # Nova looks beside its nova.conf, of several the last, then where all of them may be.
         directories = [os.path.dirname(os.path.abspath(path)) for path in reversed(self.paths)]
         for directory in dict.fromkeys([*directories, "/etc/nova", "/etc"]):

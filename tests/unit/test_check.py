@@ -102,7 +102,10 @@ def test_nothing_of_one_import_reaches_the_next(check):
 
 
 def test_what_an_import_leaves_behind(check):
-    thread = "import threading; threading.Thread(target=threading.Event().wait, name='mine').start()"
+    thread = """
+import threading
+threading.Thread(target=threading.Event().wait, name="mine").start()
+"""
     services = {name: {"app": "web:app", "preload": name} for name in ("auto", "on", "off")}
     done = check(services | {"exclusive": {"app": "web:app", "exclusive": True}}, web=APP + thread)
     assert done.status == 0
@@ -216,15 +219,21 @@ for fd in range(3, 50):
 
 
 # -- without an import -------------------------------------------------------------------
-def test_what_is_wrong_with_the_settings_is_told_at_once(check, tmp_path):
-    done = check({"one": {"app": "not an app", "user": "no such user", "socket_owner": ":",
-                          "bind": ["nowhere", "127.0.0.1:0", "1:2:3"]},
-                  "two": {"app": "web:app"}}, web=APP)  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"app": "not an app"}, "APP 'not an app' is not usable: it must be pkg.mod:attr"),
+        ({"app": "web:app", "user": "no such user"}, "--user 'no such user' is not usable"),
+        ({"app": "web:app", "socket_owner": ":"}, "--socket-owner ':' is not usable"),
+        ({"app": "web:app", "bind": ["nowhere"]}, "--bind 'nowhere' is not an address"),
+        ({"mount": [("/a%20b", "web:app")]}, "--mount '/a%20b' is not usable"),
+    ],
+)
+def test_settings_that_are_unusable(check, settings, sentence):
+    done = check({"one": settings, "two": {"app": "web:app"}}, web=APP)
     assert done.status == 2
-    assert [line.partition(" is not ")[0] for line in done.lines[:-1]] == [
-        "one: APP 'not an app'", "one: --user 'no such user'", "one: --socket-owner ':'",
-        "one: --bind 'nowhere'", "one: --bind '1:2:3'"]
-    assert done.lines[-1].startswith(fine("two"))
+    assert done.lines[0].startswith(f"one: {sentence}")
+    assert done.lines[1].startswith(fine("two"))
 
 
 @pytest.mark.parametrize(
