@@ -572,9 +572,12 @@ class _Gunicorn:
         try:
             found = [_unix(text, self._path)] if text.startswith("unix:") else _tcp(text)
             for address in found:
-                sockets.parse(address)
-        except (ValueError, sockets.AddressError) as error:
-            self.draft.fault(f"{self.file}: bind {text!r} is not usable: {error}")
+                sockets.parse(address, f"{self.file}: bind")
+        except ValueError as error:
+            self.draft.fault(f"{self.file}: bind {text!r} is not an address: {error}.")
+            return []
+        except sockets.AddressError as error:
+            self.draft.fault(str(error))
             return []
         return found
 
@@ -732,7 +735,7 @@ _PROXY_PROTOCOLS = {
 def _unix(text: str, path: Any) -> str:
     name = re.sub(r"^unix:(//)?", "", text)
     if not name:
-        raise ValueError("the path is missing.")
+        raise ValueError("the path is missing")
     return f"unix:@{name[1:]}" if name.startswith("\0") else f"unix:{path(name)}"
 
 
@@ -748,7 +751,7 @@ def _tcp(text: str) -> list[str]:
         host, colon, port = rest.partition(":")
         port = port.partition(":")[0] if colon else "8000"
     if not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII):
-        raise ValueError(f"{port!r} is not a port number.")
+        raise ValueError(f"{port!r} is not a port number")
     if not text:
         host = "0.0.0.0"
     if host == "::":
