@@ -35,7 +35,7 @@ def one_import(database):
 
 def boot(contender, options, database):
     """Version, and seconds until the workers are ready."""
-    with supervised.Server(contender, options.workers, database) as server:
+    with supervised.Server(contender, options.workers, supervised.goods(database)) as server:
         return {"version": server.version, "seconds": server.booted}
 
 

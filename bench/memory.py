@@ -86,7 +86,7 @@ class Load:
 
 def measure(contender, options, database):
     """One row."""
-    with supervised.Server(contender, options.workers, database) as server:
+    with supervised.Server(contender, options.workers, supervised.goods(database)) as server:
         before = [unique(pid) for pid in server.workers]
         Load(server.port, server.workers, options.requests).run()
         after = [unique(pid) for pid in server.workers]

@@ -24,7 +24,7 @@ DEFAULT = ("fastfork", "fastfork-no-preload", "gunicorn-preload", "gunicorn")
 def measure(contender, options, database):
     """One row."""
     times = []
-    with supervised.Server(contender, options.workers, database) as server:
+    with supervised.Server(contender, options.workers, supervised.goods(database)) as server:
         alive = list(server.workers)  # oldest first: a place whose workers die young is given rest
         for _ in range(options.kills):
             start = time.perf_counter()

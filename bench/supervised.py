@@ -1,4 +1,5 @@
-"""Servers with many workers of the shop (shop/), which say of each worker that it is ready.
+"""Servers with many workers, of the shop (shop/) for instance, which say of each worker that it
+is ready.
 
 Every contender writes a line `Worker PID ... is ready.` to its standard error, which is a pipe
 here, so a worker's readiness is known when it is told, without polling.  fastfork's master does
@@ -23,23 +24,25 @@ SITE = "shop.wsgi:application"
 READY = re.compile(r"Worker (\d+) .*is ready\.")
 
 
-def _fastfork(*flags):
+def fastfork(app, *flags):
+    """fastfork's command line for a contender."""
     return lambda workers, port: [
-        PYTHON, "-m", "fastfork", "serve", SITE, "-w", str(workers), "-b", f"{HOST}:{port}",
+        PYTHON, "-m", "fastfork", "serve", app, "-w", str(workers), "-b", f"{HOST}:{port}",
         "--log-level", "debug", "--control", "none", *flags]
 
 
-def _gunicorn(*flags):
+def gunicorn(app, *flags):
+    """gunicorn's, with its sync workers."""
     return lambda workers, port: [
-        PYTHON, "-m", "gunicorn", SITE, "-w", str(workers), "-b", f"{HOST}:{port}",
+        PYTHON, "-m", "gunicorn", app, "-w", str(workers), "-b", f"{HOST}:{port}",
         "-c", "gunicorn_ready.py", "--log-level", "warning", "--no-control-socket", *flags]
 
 
 TABLE = {c.name: c for c in [
-    Contender("fastfork", "fastfork", _fastfork()),  # preload is auto
-    Contender("fastfork-no-preload", "fastfork", _fastfork("--preload", "off")),
-    Contender("gunicorn-preload", "gunicorn", _gunicorn("--preload")),
-    Contender("gunicorn", "gunicorn", _gunicorn()),
+    Contender("fastfork", "fastfork", fastfork(SITE)),  # preload is auto
+    Contender("fastfork-no-preload", "fastfork", fastfork(SITE, "--preload", "off")),
+    Contender("gunicorn-preload", "gunicorn", gunicorn(SITE, "--preload")),
+    Contender("gunicorn", "gunicorn", gunicorn(SITE)),
 ]}
 
 
@@ -47,15 +50,14 @@ class Server(servers.Server):
     """A contender all of whose workers are ready; `workers` are their pids, `booted` the
     seconds from its start until then."""
 
-    def __init__(self, contender, workers, database):
+    def __init__(self, contender, workers, env=None):
         self.wanted = workers
         self.workers = []
         self._pipe, writing = os.pipe()
         self._said = ""
         self._rest = ""
         try:
-            super().__init__(contender, workers=workers, env={"SHOP_DATABASE": database},
-                             output=os.fdopen(writing, "wb"))
+            super().__init__(contender, workers=workers, env=env, output=os.fdopen(writing, "wb"))
         except BaseException:
             with contextlib.suppress(OSError):
                 os.close(self._pipe)
@@ -99,6 +101,11 @@ class Server(servers.Server):
         os.close(self._pipe)
 
 
+def goods(database):
+    """The variable by which the shop finds its goods."""
+    return {"SHOP_DATABASE": database}
+
+
 @contextlib.contextmanager
 def database():
     """Path of a database with the shop's goods in it."""
@@ -108,6 +115,6 @@ def database():
         path = str(Path(folder, "shop.sqlite3"))
         # (This also leaves the compiled modules behind that every contender then finds.)
         subprocess.run([PYTHON, "-m", "shop.wsgi"], cwd=HERE, check=True,
-                       env={"PATH": os.environ["PATH"], "SHOP_DATABASE": path})
+                       env={"PATH": os.environ["PATH"], **goods(path)})
         yield path
 

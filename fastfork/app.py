@@ -71,28 +71,26 @@ class Reference(NamedTuple):
 
 
 # -- reading what was written ------------------------------------------------------------
-def parse_service(settings: Settings, directory: str | None = None) -> Served:
+def parse_service(settings: Settings) -> Served:
     """What a service with these settings is to serve: its `app`, or all that it mounts.
-
-    Paste files count from `directory`, by default the working directory.  ConfigError.
-    """
+    ConfigError."""
     if not settings.mount:
-        return parse(settings.app, directory)
+        return parse(settings.app)
     if settings.app:
         raise ConfigError(
             f"APP {settings.app!r} and --mount do not go together: mount it at / instead.")
     from fastfork import mount
 
-    return mount.parse(settings.mount, directory)
+    return mount.parse(settings.mount)
 
 
-def parse(text: str, directory: str | None = None, source: str = "APP") -> Reference | Paste:
-    """pkg.mod:attr, pkg.mod:factory(...), pkg.mod or paste:FILE#NAME.  ConfigError, which names
-    `source`, if it is none of these.  FILE counts from `directory`, by default the working one."""
+def parse(text: str, source: str = "APP") -> Reference | Paste:
+    """pkg.mod:attr, pkg.mod:factory(...), pkg.mod or paste:FILE#NAME; FILE counts from the working
+    directory.  ConfigError, which names `source`, if it is none of these."""
     if text.startswith("paste:"):
         from fastfork import paste
 
-        return paste.parse(text, directory, source)
+        return paste.parse(text, source)
     path, call, rest = text.partition("(")
     module, colon, attribute = path.partition(":")
     if "/" in module or module.endswith(".py"):

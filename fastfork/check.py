@@ -3,7 +3,7 @@
 Each application is imported in a process of its own, in which all is as in a worker: the user,
 the environment, the directories, the functions that are named as hooks (which are not called).
 So whatever an import does, to the process or with it, is told of its service alone.  Nothing is
-bound.  What can be seen without an import is looked at before.
+bound.
 """
 
 from __future__ import annotations
@@ -16,41 +16,32 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, NoReturn
+from collections.abc import Callable
+from typing import NoReturn
 
-from fastfork import _core, app, identity, log, remains, sockets, stacks, worker
+from fastfork import _core, app, log, recipe, remains, stacks, worker
 from fastfork.channel import Channel, ChannelError, Report
-from fastfork.config import Settings
 from fastfork.deployment import Deployment, ServiceConfig
 from fastfork.handle import Handle, describe_end, with_channel
 from fastfork.handlers import Strangers
-from fastfork.identity import Identity
 from fastfork.kinds import ConfigError, show_duration
+from fastfork.recipe import Recipe
+from fastfork.sockets import AddressError
 
 EXIT_FINE, EXIT_FAILED, EXIT_UNUSABLE = 0, 1, 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 
-class _Subject(NamedTuple):
-    """A service, as far as it can be checked."""
-
-    name: str
-    settings: Settings
-    served: app.Served
-    identity: Identity | None
-    access_log: str | None  # an absolute path, or "-"
-
-
 def run(load: Callable[[], Deployment]) -> int:
-    """Check all services: a line for each fault, or for each service that has none, on standard
-    output; tracebacks on standard error.
+    """Check all services: a line for each on standard output, tracebacks on standard error.
 
     Returns the exit status: 0 all could be served, 1 one could not, 2 the settings of one are
-    unusable.  ConfigError if `load` cannot tell what the services are.
+    unusable.  ConfigError of `load`, if they are not even settings.
     """
     deployment = load()
     log.set_up(deployment.server.log_level)
+    for sentence in deployment.warnings:
+        log.logger.warning(sentence)
     try:
         return max([_check(service) for service in deployment.services], default=EXIT_FINE)
     except KeyboardInterrupt:
@@ -58,16 +49,15 @@ def run(load: Callable[[], Deployment]) -> int:
 
 
 def _check(service: ServiceConfig) -> int:
-    faults: list[str] = []
-    subject = _look(service, faults)
-    if subject is None:
-        for sentence in faults:
-            _tell(service.name or service.settings.app, sentence)
+    try:
+        what = recipe.make(service)
+    except (ConfigError, AddressError) as error:  # what `load` has not found already
+        _tell(service.name, str(error))
         return EXIT_UNUSABLE
-    report = _try(subject)
+    report = _try(what)
     if report.trace:
         log.write(log.indented(report.trace))
-    _tell(subject.name, report.sentence)
+    _tell(what.name, report.sentence)
     return EXIT_FINE if report.ready else EXIT_FAILED
 
 
@@ -75,51 +65,20 @@ def _tell(name: str, sentence: str) -> None:
     print(log.escape(f"{name}: {sentence}" if name else sentence), flush=True)
 
 
-# -- without an import -------------------------------------------------------------------
-def _look(service: ServiceConfig, faults: list[str]) -> _Subject | None:
-    """None if something is wrong, which `faults` then say, all of it."""
-    settings = service.settings
-    served = who = None
-    with _collected(faults):
-        served = app.parse_service(settings)
-    with _collected(faults):
-        who = identity.resolve(settings.user, settings.group)
-    if settings.socket_owner is not None:
-        with _collected(faults):
-            identity.owner(settings.socket_owner)
-    for address in settings.bind:
-        with _collected(faults):
-            sockets.parse(address)
-    if faults or served is None:
-        return None
-    access_log = settings.access_log
-    if access_log is not None and access_log != "-":
-        access_log = os.path.abspath(access_log)  # before anybody's --chdir
-    return _Subject(service.name or str(served), settings, served, who, access_log)
-
-
-@contextlib.contextmanager
-def _collected(faults: list[str]) -> Iterator[None]:
-    try:
-        yield
-    except ConfigError as error:
-        faults += str(error).splitlines()
-
-
 # -- in the parent -----------------------------------------------------------------------
-def _try(subject: _Subject) -> Report:
+def _try(what: Recipe) -> Report:
     """Have it imported in a process, which is gone when this returns."""
     handle, theirs = with_channel(
-        lambda channel: Handle(channel, subject.settings, time.monotonic()))
+        lambda channel: Handle(channel, what.settings, time.monotonic()))
     parent = os.getpid()
     handle.pid = os.fork()
     if handle.pid == 0:
         handle.channel.close()
-        _be_child(subject, theirs, handle.stacks, parent)
+        _be_child(what, theirs, handle.stacks, parent)
     theirs.close()
     report = status = None
     try:
-        report = _hear(handle, subject.settings.boot_timeout)
+        report = _hear(handle, what.settings.boot_timeout)
     except ChannelError as error:
         sentence = f"its import has written to a descriptor that is not its own: {error}."
         report = Report(False, sentence)
@@ -154,16 +113,17 @@ def _readable(handle: Handle, timeout: float) -> bool:
 
 
 # -- in the child ------------------------------------------------------------------------
-def _be_child(subject: _Subject, channel: Channel, stacks_fd: int, parent: int) -> NoReturn:
+def _be_child(what: Recipe, channel: Channel, stacks_fd: int, parent: int) -> NoReturn:
     """Import and report, as a mold does."""
     try:
         _core.name_process("fastfork check")
+        log.set_tag(what.tag)
         worker.reset_signals()
         Strangers([channel])
         stacks.register(stacks_fd)
         os.dup2(2, 1)  # standard output is for our lines alone
         faulthandler.enable(2)
-        report = _import(subject, parent)
+        report = _import(what, parent)
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):  # they may be anything by now
                 stream.flush()
@@ -172,23 +132,23 @@ def _be_child(subject: _Subject, channel: Channel, stacks_fd: int, parent: int) 
         os._exit(0)
 
 
-def _import(subject: _Subject, parent: int) -> Report:
+def _import(what: Recipe, parent: int) -> Report:
     snapshot = remains.before()
-    settings, began = subject.settings, time.monotonic()
+    settings, began = what.settings, time.monotonic()
     try:
-        worker.assume(settings, subject.identity)
+        worker.assume(settings, what.identity)
         _core.die_with_parent(parent)  # after a change of the user, which would clear it
-        worker.load(settings, subject.served)
+        worker.load(settings, what.reference)
         sentence = f"imported in {time.monotonic() - began:.1f} s"
-        _check_access_log(subject.access_log)
+        _check_access_log(what.access_log)
     except app.BootError as failure:
         return Report(False, failure.sentence, failure.trace)
     except Exception as error:
-        sentence = f"Cannot import {subject.served}: {error!r}."
+        sentence = f"Cannot import {what.reference}: {error!r}."
         return Report(False, sentence, traceback.format_exc())
-    if settings.preload == "auto" and not settings.exclusive and (left := snapshot.found()):
-        what = ", ".join(left)
-        sentence += f"; its import leaves behind {what}, so each worker imports for itself"
+    if what.preload == "auto" and (left := snapshot.found()):
+        sentence += f"; its import leaves behind {', '.join(left)}, "
+        sentence += "so each worker imports for itself"
     return Report(True, sentence)
 
 

@@ -139,14 +139,14 @@ class _Parser(argparse.ArgumentParser):
 Subparsers = argparse._SubParsersAction  # has no other name
 
 
-def parser(command: str | None = None) -> argparse.ArgumentParser:
+def parser(command: str = "") -> argparse.ArgumentParser:
     """The command line, generated from the table in `config`: all of it, or what is needed to
     read that `command`, as the flags of the others cost time too."""
     top = _Parser(prog="fastfork", description="A pre-fork WSGI server.", allow_abbrev=False)
     top.add_argument("--version", action="version", version=f"fastfork {__version__}")
     subparsers = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    parts = dict.fromkeys([_PARTS[command]] if command in _PARTS else _PARTS.values())
-    for add in parts:
+    wanted = _PARTS if command not in _PARTS else [command]
+    for add in dict.fromkeys(_PARTS[name] for name in wanted):
         add(subparsers)
     return top
 
@@ -233,7 +233,7 @@ def _add_control(subparsers: Subparsers[_Parser]) -> None:
 
 
 # Who adds a command's flags, in the order in which `fastfork --help` lists them.
-_PARTS: dict[str | None, Callable[[Subparsers[_Parser]], None]] = {
+_PARTS: dict[str, Callable[[Subparsers[_Parser]], None]] = {
     "serve": _add_serve,
     "check": _add_check,
     "config": _add_config,
@@ -287,7 +287,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
             joined[-1] += f"={argument}"
         else:
             joined.append(argument)
-    command = joined[0] if joined else None
+    command = joined[0] if joined else ""
+    if command and not command.startswith("-") and command not in _PARTS:
+        raise ConfigError(
+            f"There is no command {command!r}{perhaps(command, _PARTS)}, see fastfork --help.")
     arguments, unknown = parser(command).parse_known_args(joined)
     if unknown:
         flag = unknown[0].split("=")[0]

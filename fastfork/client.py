@@ -45,7 +45,7 @@ class Server:
 
     @property
     def name(self) -> str:
-        return f"The server with the pid {self.pid}" if self.pid else f"The server at {self.path}"
+        return f"server with the pid {self.pid}" if self.pid else f"server at {self.path}"
 
     def close(self) -> None:
         if self._process is not None:

@@ -143,18 +143,14 @@ def _paths(arguments: argparse.Namespace) -> list[Path]:
 
 def _path(arguments: argparse.Namespace) -> Path | None:
     """The one that was named; None: servers are to be looked for."""
-    setting = arguments.control
+    setting, source = arguments.control, "--control"
     if arguments.config is not None:
-        setting = _control_of(arguments.config)
+        from fastfork import deployment
+
+        setting, source = deployment.control_of(arguments.config), f"{arguments.config}: control ="
+    if setting == "none":
+        raise ConfigError(f"{source} 'none' is not usable: such a server cannot be asked.")
     return None if setting in (None, AUTO) else Path(setting)
-
-
-def _control_of(file: str) -> str | None:
-    """`control` in the table [server] of a configuration file.  ConfigError."""
-    import tomllib
-
-    with open(file, "rb") as text:
-        return tomllib.load(text).get("server", {}).get("control")  # type: ignore[no-any-return]
 
 
 def _nobody(arguments: argparse.Namespace) -> str:
@@ -177,7 +173,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return _status(arguments) if arguments.command == "status" else _command(arguments)
     except ConfigError as error:
-        for sentence in str(error).splitlines():
+        for sentence in error.sentences:
             complain(sentence)
         return EXIT_UNUSABLE
     except OSError as error:
@@ -207,16 +203,16 @@ def _command(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"There are several servers of this user, with the pids {pids}: name one "
                           "with --pid, --control or -c.")  # fmt: skip
     try:
-        for path in paths:
-            with Server(path) as server:
-                return _carry_out(server, arguments)
+        if not paths:
+            raise NoServer
+        with Server(paths[0]) as server:
+            return _carry_out(server, arguments)
     except NoServer:
-        pass
+        complain(_nobody(arguments))
+        return EXIT_NONE
     except NoAnswer as error:
         complain(f"The server at {paths[0]} does not answer: {error}.")
         return EXIT_FAILED
-    complain(_nobody(arguments))
-    return EXIT_NONE
 
 
 def _carry_out(server: Server, arguments: argparse.Namespace) -> int:
@@ -227,10 +223,13 @@ def _carry_out(server: Server, arguments: argparse.Namespace) -> int:
     try:
         return _COMMANDS[arguments.command](server, arguments)
     except NoServer:
-        complain(f"{server.name} has ended before that was done.")
+        complain(f"The {server.name} has ended before that was done.")
     except Refused as error:
         for sentence in str(error).splitlines():  # a configuration may have several faults
-            complain(f"{server.name} refuses: {sentence.removesuffix('.')}.")
+            complain(f"{sentence.removesuffix('.')}.")
+        if arguments.command in _DONE:
+            done = _DONE[arguments.command]
+            complain(f"Nothing is {done}, the {server.name} goes on as before.")
     return EXIT_FAILED
 
 
@@ -269,7 +268,7 @@ def _stop(server: Server, arguments: argparse.Namespace) -> int:
     if arguments.wait and not _wait(over, arguments.timeout):
         return _not_over(arguments)
     if whole:
-        say(f"{server.name} {'has stopped' if arguments.wait else 'stops'}.")
+        say(f"The {server.name} {'has stopped' if arguments.wait else 'stops'}.")
     else:
         for name in names:
             say(f"{name}: {'stopped' if arguments.wait else 'is stopping'}")
@@ -285,12 +284,14 @@ def _reload(server: Server, arguments: argparse.Namespace) -> int:
         for name, generation in wanted.items():
             say(f"{name}: generation {generation} is on its way")
         return EXIT_DONE
-    rolling = _Rolling(server, wanted, "reloaded" if arguments.command == "reload" else "restarted")
+    rolling = _Rolling(server, wanted, _DONE[arguments.command])
     if not _wait(rolling.look, arguments.timeout):
         return _not_over(arguments, rolling.pending)
     return EXIT_FAILED if rolling.failed else EXIT_DONE
 
 
+# What services are if all goes well.
+_DONE = {"reload": "reloaded", "restart": "restarted"}
 _COMMANDS: Mapping[str, Callable[[Server, argparse.Namespace], int]] = {
     "reload": _reload, "restart": _reload, "scale": _scale, "stop": _stop,
 }  # fmt: skip

@@ -442,6 +442,20 @@ TABLE: Mapping[str, Setting] = {
 }
 
 
+# By the name of the first row of each; for documentation.
+GROUPS: Mapping[str, str] = {
+    "app": "Application",
+    "workers": "Processes",
+    "bind": "Sockets",
+    "greenlets": "Handlers",
+    "keep_alive": "Time limits",
+    "max_request_line": "Size limits",
+    "request_buffering": "Requests and responses",
+    "forwarded_allow_ips": "Behind a proxy",
+    "access_log": "Logs",
+}
+
+
 def load(given: Mapping[str, str | Iterable[str] | None]) -> Settings:
     """Settings from the texts of flags, by name; what is absent or None has its default.
 

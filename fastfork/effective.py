@@ -35,6 +35,7 @@ def as_toml(wanted: Deployment) -> str:
     tables: dict[toml_text.Path, dict[str, Any]] = {}
     above: dict[toml_text.Path, list[str]] = {(): [_headline(wanted)]}
     beside: dict[toml_text.Path, str] = {}
+    parts: list[tuple[toml_text.Path, str, Settings, Mapping[str, str]]]
     parts = [(("server",), "server", wanted.server, wanted.origins)]
     parts += [(("services", name_of(one)), "service", one.settings, one.origins)
               for one in wanted.services]  # fmt: skip

@@ -110,9 +110,9 @@ def show_size(size: int) -> str:
     return f"{size} bytes"
 
 
-def exact_size(size: int) -> str:
-    """ "64KiB": the text that `read_size` makes the same number of."""
-    return show_size(size).removesuffix(" bytes").replace(" ", "")
+def exact_size(size: int) -> str | int:
+    """ "64KiB": the text that `read_size` makes the same number of, or the number of bytes."""
+    return size if size % 1024 or not size else show_size(size).replace(" ", "")
 
 
 def _take_whole(value: object) -> int:

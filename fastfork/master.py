@@ -245,7 +245,7 @@ class Master:
         try:
             self._reload(None, "SIGHUP")
         except ConfigError as error:
-            for sentence in str(error).splitlines():
+            for sentence in error.sentences:
                 logger.error("SIGHUP: %s", sentence)
             logger.error("SIGHUP: nothing is reloaded, everything goes on as before.")
 
@@ -387,6 +387,8 @@ class Master:
         try:
             return self._obey(request["command"], request.get("service"), request)
         except ConfigError as error:
+            for sentence in error.sentences:
+                logger.error("Control socket, %s: %s", request["command"], sentence)
             raise ControlError(str(error).removesuffix(".")) from None
 
     def _obey(self, command: str, name: str | None, request: dict[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Mounts(NamedTuple):
         return Mounted((prefix, app.load(served, global_conf)) for prefix, served in self.places)
 
 
-def parse(pairs: Iterable[tuple[str, str]], directory: str | None = None) -> Mounts:
+def parse(pairs: Iterable[tuple[str, str]]) -> Mounts:
     """The value of the setting `mount`.  ConfigError."""
     places: dict[str, Reference | Paste] = {}
     for prefix, text in pairs:
@@ -47,7 +47,7 @@ def parse(pairs: Iterable[tuple[str, str]], directory: str | None = None) -> Mou
             raise ConfigError(
                 f"--mount {prefix!r} is not usable: write its characters as they are, not as "
                 "percent escapes.")
-        places[prefix] = app.parse(text, directory, source=f"APP of --mount {prefix}")
+        places[prefix] = app.parse(text, f"APP of --mount {prefix}")
     return Mounts(tuple(places.items()))
 
 

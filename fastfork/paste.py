@@ -45,8 +45,8 @@ class Paste(NamedTuple):
         return self.written
 
     def load(self, global_conf: Mapping[str, str]) -> Application:
-        """Load it through PasteDeploy.  What is in `global_conf` is preferred to what the file
-        says in [DEFAULT].  BootError, whatever the application's code does."""
+        """Load it through PasteDeploy.  What is in `global_conf` goes before what the file says
+        in [DEFAULT].  BootError, whatever the application's code does."""
         loader = self._open(global_conf)
         self._find(loader)
         self._set_up_logging(loader, global_conf)
@@ -68,9 +68,9 @@ class Paste(NamedTuple):
         except (configparser.Error, UnicodeError) as error:
             why = " ".join(str(error).split()).rstrip(".")
             raise BootError(f"The paste file {self.file!r} is not usable: {why}.") from None
-        # PasteDeploy takes these as they are for texts in which % means something.
-        loader.update_defaults(_escaped(_places(self.file)))
-        loader.update_defaults(_escaped(global_conf), overwrite=False)
+        # loadapp() would leave the file's [DEFAULT] to be preferred in %(name)s, and only there;
+        # and it takes these values, as they are, for texts in which % means something.
+        loader.update_defaults(_escaped({**global_conf, **_places(self.file)}))
         return loader
 
     def _unreadable(self, error: OSError) -> BootError:
@@ -116,23 +116,24 @@ class Paste(NamedTuple):
                             ) from None  # fmt: skip
 
     def _create(self, loader: ConfigLoader, global_conf: Mapping[str, str]) -> Application:
+        from paste.deploy.loadwsgi import APP
+
+        try:
+            context = loader.get_context(APP, self.name, dict(global_conf))
+            application = context.create()
+        except BaseException as error:
+            raise self._fault(error) from None
+        return app.check(application, f"what {self} names")
+
+    def _fault(self, error: BaseException) -> BootError:
+        """Is it the application's code, or what the file says?"""
+        import configparser
         import importlib.metadata
 
         from paste.deploy import loadwsgi, util
 
-        try:
-            context = loader.get_context(loadwsgi.APP, self.name, dict(global_conf))
-            application = context.create()
-        except BaseException as error:
-            metadata = importlib.metadata.__file__
-            ours = (__file__, loadwsgi.__file__, util.__file__, metadata)
-            raise self._fault(error, *ours) from None
-        return app.check(application, f"what {self} names")
-
-    def _fault(self, error: BaseException, *ours: str) -> BootError:
-        """Is it the application's code, or what the file says?"""
-        import importlib.metadata
-
+        modules = (configparser, importlib.metadata, loadwsgi, util)
+        ours = (__file__, *(str(module.__file__) for module in modules))
         trace = app.application_trace(error, *ours)
         if isinstance(error, importlib.metadata.PackageNotFoundError) and not trace:
             why = f"there is no distribution {error.name!r}, which {self.file} refers to."
@@ -143,16 +144,15 @@ class Paste(NamedTuple):
         return BootError(why, beginning=f"Cannot serve {self}: ")
 
 
-def parse(text: str, directory: str | None = None, source: str = "APP") -> Paste:
-    """paste:FILE#NAME; without #NAME it is #main.  FILE counts from `directory`, by default the
-    working directory.  ConfigError, which names `source`."""
+def parse(text: str, source: str) -> Paste:
+    """paste:FILE#NAME; without #NAME it is #main.  FILE counts from the working directory.
+    ConfigError, which names `source`."""
     file, hash, name = text.removeprefix("paste:").partition("#")
     if not file or (hash and not name):
         missing = "NAME" if file else "FILE"
         raise ConfigError(
             f"{source} {text!r} is not usable: {missing} is missing, write paste:FILE#NAME.")
-    path = os.path.abspath(os.path.join(directory or "", file))
-    return Paste(path, name or DEFAULT_NAME, text)
+    return Paste(os.path.abspath(file), name or DEFAULT_NAME, text)
 
 
 def _places(file: str) -> dict[str, str]:

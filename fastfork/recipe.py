@@ -59,10 +59,10 @@ class Generation:
     ) -> None:
         self.number = number
         self.recipe = recipe
-        self.listeners = listeners
+        self.take(listeners)
         self.restart = restart  # all workers of before are gone before it has one
         self.direct = False  # its workers import the application each for itself
 
-    @property
-    def urls(self) -> list[str]:
-        return [listener.url for listener in self.listeners]
+    def take(self, listeners: list[sockets.Listener]) -> None:
+        self.listeners = listeners
+        self.urls = [listener.url for listener in listeners]

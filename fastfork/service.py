@@ -74,7 +74,7 @@ class Service:
     # -- sockets -------------------------------------------------------------------------
     def bind(self, passed: sockets.Passed) -> None:
         """AddressError if one of the addresses cannot be bound."""
-        self.generation.listeners = _open(self.generation.recipe, passed, [])
+        self.generation.take(_open(self.generation.recipe, passed, []))
 
     def listeners(self) -> list[sockets.Listener]:
         """All that are open, of whatever generation."""
@@ -84,7 +84,7 @@ class Service:
     def unbind(self) -> None:
         sockets.close_all(self.listeners())
         for generation in self.generations.values():
-            generation.listeners = []
+            generation.take([])
 
     # -- its turn ------------------------------------------------------------------------
     def work(self, now: float) -> Plan | None:
@@ -212,6 +212,7 @@ class Service:
         assert self.reloading is not None
         self._tell_outcome(self.reloading.number, why)
         self.reloading = None
+        self.roster.exclusive = self.settings.exclusive
 
     def _tell_outcome(self, generation: int, why: str = "") -> None:
         self.outcome = {"generation": generation, "ok": not why, "why": why}
@@ -228,7 +229,6 @@ class Service:
             logger.info("%s is reloaded: generation %d, %s.", self.name, self.reloading.number,
                         _workers(self.roster.size))  # fmt: skip
             self._end_reload()
-            self.roster.exclusive = self.settings.exclusive
 
     def _follow(self) -> None:
         """Which generation serves, the roster says; its settings and sockets are the service's
@@ -386,6 +386,7 @@ class Service:
         elif not self.trouble:
             logger.critical("%s", report.sentence)
         if self.reloading is not None and self.reloading.number == self.roster.generation:
+            self._follow()
             self._end_reload(report.sentence)  # there is nothing to go back to
         if not self.announced:
             self._tell_outcome(self.roster.generation, report.sentence)

@@ -8,7 +8,7 @@ start, and those that are not in it any more leave.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fastfork import log, recipe, sockets
@@ -81,9 +81,10 @@ class Services:
                 self.find(name)  # or it has never been there
                 raise ConfigError(f"{name} is not in the configuration any more.")
             recipes = {name: recipes[name]}
-        plan = _Plan(self._family, recipes.values(), everything=name is None, restart=restart)
+        there = {one.name: one for one in self.all if one not in self._leaving}
+        plan = _Plan(self._family, there, everything=name is None, restart=restart)
         try:
-            plan.prepare()
+            plan.prepare(recipes.values())
         except sockets.AddressError as error:
             plan.give_up()
             raise ConfigError(str(error)) from None
@@ -160,21 +161,20 @@ class _Plan:
     """What a reload will do, as far as it can fail."""
 
     def __init__(
-        self, family: Family, recipes: Iterable[Recipe], *, everything: bool, restart: bool
+        self, family: Family, there: Mapping[str, Service], *, everything: bool, restart: bool
     ) -> None:
         self._family = family
-        self._recipes = list(recipes)
+        self._there = there  # by name
         self._everything = everything
         self._restart = restart
         self.replaced: list[Service] = []  # stopped ones that begin anew
         self.changed: list[tuple[Service, Generation]] = []
         self.added: list[Service] = []
 
-    def prepare(self) -> None:
+    def prepare(self, recipes: Iterable[Recipe]) -> None:
         """Open all sockets.  ConfigError or AddressError; then the caller must `give_up`."""
-        there = {service.name: service for service in self._family.services}
-        for one in self._recipes:
-            service = there.get(one.name)
+        for one in recipes:
+            service = self._there.get(one.name)
             if service is None:
                 self._add(one, first=1)
             elif not service.roster.closed:
@@ -198,7 +198,7 @@ class _Plan:
         for service, generation in self.changed:
             service.discard(generation)
         for service in self.added:
-            service.discard(service.generation)
+            service.unbind()
             self._family.services.remove(service)
 
     def numbers(self) -> dict[str, int]:

@@ -23,3 +23,21 @@ def serve():
     yield start
     for server in servers:
         server.close()
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """`module(name, text)` writes a module that can be imported for this test only."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = set(sys.modules)
+
+    def write(name, text=""):
+        path = tmp_path.joinpath(*name.split(".")).with_suffix(".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    yield write
+    for name in set(sys.modules) - before:
+        del sys.modules[name]

@@ -24,18 +24,21 @@ PATIENCE = 20.0  # seconds: how long anything may take before a test calls it a 
 
 
 class Server:
-    """`fastfork serve APP ...` as a child process; a context manager."""
+    """`fastfork serve APP ...` as a child process; a context manager.  Without `app` (None) what
+    is served must be in a file, and what `workers` and `bind` mean as well."""
 
     def __init__(self, app, *args, workers=1, bind=("127.0.0.1:0",), cwd=TESTS / "apps", env=None,
                  wait=True, pass_fds=(), launcher=()):
-        """`launcher` is a command that becomes the server at its end."""
+        """`launcher` is a command that becomes the server at its end; without `app` the arguments
+        say all."""
         self.stderr_file = tempfile.TemporaryFile()  # noqa: SIM115, close() closes them
         self.stdout_file = tempfile.TemporaryFile()  # noqa: SIM115
         ready, told = os.pipe()
-        command = [*launcher, sys.executable, "-m", "fastfork", "serve", app, "-w", str(workers),
-                   "--ready-fd", str(told)]
-        for address in bind:
-            command += ["-b", address]
+        command = [*launcher, sys.executable, "-m", "fastfork", "serve", "--ready-fd", str(told)]
+        if app is not None:
+            command += [app, "-w", str(workers)]
+            for address in bind:
+                command += ["-b", address]
         full_env = dict(os.environ, PYTHONUNBUFFERED="1", **(env or {}))
         full_env["PYTHONPATH"] = os.pathsep.join(p for p in [
             (env or {}).get("PYTHONPATH"), os.environ.get("PYTHONPATH", str(ROOT))] if p)

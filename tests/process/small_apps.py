@@ -15,6 +15,10 @@ def answer(start_response, text):
     return [body]
 
 
+def failing(environ, start_response):
+    raise ValueError("as always")
+
+
 def pid(environ, start_response):
     return answer(start_response, str(os.getpid()))
 

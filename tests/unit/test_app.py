@@ -1,28 +1,12 @@
+import os
 import sys
 
 import pytest
 
 from fastfork import app
-from fastfork.app import BootError, Reference, load, parse
+from fastfork.app import BootError, Reference, load, parse, parse_service
+from fastfork.config import Settings
 from fastfork.kinds import ConfigError
-
-
-@pytest.fixture
-def module(tmp_path, monkeypatch):
-    """`module(name, text)` writes a module that can be imported for this test only."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    before = set(sys.modules)
-
-    def write(name, text=""):
-        path = tmp_path.joinpath(*name.split(".")).with_suffix(".py")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-    yield write
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
 
 
 def failure(text):
@@ -44,6 +28,9 @@ APP = "def {}(environ, start_response):\n    return [b'']\n"
         ("pkg.mod:a.b.c", Reference("pkg.mod", "a.b.c", False)),
         ("mod:make()", Reference("mod", "make", True)),
         ("mod:Site.make()", Reference("mod", "Site.make", True)),
+        ("mod:make('a', -1, [None], key={'b': (1.5, True)})",
+         Reference("mod", "make", True, ("a", -1, [None]), (("key", {"b": (1.5, True)}),))),
+        ("mod:make('a:b/c.py(#')", Reference("mod", "make", True, ("a:b/c.py(#",))),
     ],
 )
 def test_parse(text, reference):
@@ -67,6 +54,86 @@ def test_malformed(text):
 def test_a_file_is_no_module(text, right):
     with pytest.raises(ConfigError, match=f"a module, not a file, write {right}"):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wrong"),
+    [
+        ("os.environ)", "its argument os.environ is no literal"),
+        ("open('x'))", "its argument open('x') is no literal"),
+        ("key=name)", "its argument name is no literal"),
+        ("f'{1}')", "its argument f'{1}' is no literal"),
+        ("*[1])", "its argument *[1] is no literal"),
+        ("**{'a': 1})", "its argument **{'a': 1} is no literal"),
+        ("{[]: 1})", "its argument {[]: 1} is no literal"),
+        ("a=1, a=2)", "its argument 'a' is given twice."),
+        ("1", "its arguments cannot be read ('(' was never closed)."),
+        ("a=1, 2)", "its arguments cannot be read (positional argument follows keyword"),
+        (r"'\d')", "its arguments cannot be read (invalid escape sequence"),
+        ("'\0')", "its arguments cannot be read"),
+        ("9" * 5000 + ")", "its arguments cannot be read"),
+        ("(" * 5000 + ")", "its arguments cannot be read"),
+        ("1)(2)", "it must end with the one ) that closes the arguments."),
+        ("1).app", "it must end with the one ) that closes the arguments."),
+        (") or open('x')", "it must end with the one ) that closes the arguments."),
+    ],
+)
+def test_arguments_that_are_no_literals(arguments, wrong):
+    text = f"web:make({arguments}"
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    assert str(caught.value).startswith(f"APP {text!r} is not usable: {wrong}")
+    assert str(caught.value).count("\n") == 0 and str(caught.value).endswith(".")
+
+
+def test_a_literal_is_explained():
+    with pytest.raises(ConfigError) as caught:
+        parse("web:make(debug)")
+    assert str(caught.value) == (
+        "APP 'web:make(debug)' is not usable: its argument debug is no literal: text in quotes, "
+        "numbers, True, False, None, and lists, tuples, sets and dicts of them can be given.")
+
+
+def test_parsing_imports_nothing(module):
+    module("web", "raise SystemExit")
+    before = set(sys.modules)
+    parse("web:make(1)")
+    assert "web" not in set(sys.modules) - before
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "shown"),
+    [
+        ("paste:api.ini", "main", "paste:api.ini"),
+        ("paste:api.ini#compute", "compute", "paste:api.ini#compute"),
+        ("paste:my api(1).py:x/../api.ini#a#b", "a#b", "paste:my api(1).py:x/../api.ini#a#b"),
+    ],
+)
+def test_parse_paste(text, name, shown, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    reference = parse(text)
+    file = "my api(1).py:x/../api.ini" if "my" in text else "api.ini"
+    assert reference.file == os.path.normpath(tmp_path / file)
+    assert (reference.name, str(reference)) == (name, shown)
+
+
+@pytest.mark.parametrize(("text", "missing"), [("paste:", "FILE"), ("paste:#main", "FILE"),
+                                               ("paste:x.ini#", "NAME")])  # fmt: skip
+def test_malformed_paste(text, missing):
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "the source")
+    assert str(caught.value) == (
+        f"the source {text!r} is not usable: {missing} is missing, write paste:FILE#NAME.")
+
+
+def test_what_a_service_serves():
+    assert parse_service(Settings(app="web:app")) == Reference("web", "app", False)
+    mounts = parse_service(Settings(mount=(("/v1", "one:make(1)"), ("/", "paste:x.ini"))))
+    assert str(mounts) == "/v1=one:make(1), /=paste:x.ini"
+    with pytest.raises(ConfigError) as caught:
+        parse_service(Settings(app="web:app", mount=(("/v1", "one:app"),)))
+    assert str(caught.value) == (
+        "APP 'web:app' and --mount do not go together: mount it at / instead.")
 
 
 def test_attribute(module):
@@ -96,6 +163,21 @@ def test_neither_application_nor_app(module):
 def test_factory(module):
     module("web", "def make():\n" + "    def app(e, s): return []\n    return app\n")
     assert load(parse("web:make()"))("e", "s") == []
+
+
+def test_factory_with_arguments(module):
+    module("web", "def make(*args, **keywords):\n    return lambda e, s: [args, keywords]\n")
+    made = load(parse("web:make('a', [1], key=None)"))
+    assert made("e", "s") == [("a", [1]), {"key": None}]
+    assert load(parse("web:make()"))("e", "s") == [(), {}]
+
+
+def test_factory_with_wrong_arguments(module):
+    module("web", "def make(path): pass\n")
+    sentence, trace = failure("web:make(1, key=2)")
+    assert sentence == ("Cannot serve web:make(1, key=2): calling the factory raised TypeError: "
+                        "make() got an unexpected keyword argument 'key'.")
+    assert trace == ""
 
 
 def test_factory_raises(module):
@@ -248,6 +330,16 @@ def test_prepare(tmp_path, monkeypatch):
     app.prepare("sub", ("--config", "my file"))
     assert sys.path == [str(tmp_path / "sub"), "/elsewhere"]
     assert sys.argv == ["/bin/fastfork", "--config", "my file"]
+
+
+def test_the_python_path_comes_after_the_working_directory(tmp_path, monkeypatch):
+    """And counts from the directory before the change."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "lib"), "/elsewhere", ""])
+    monkeypatch.setattr(sys, "argv", ["fastfork"])
+    app.prepare("sub", (), ("lib", "/srv/lib", "lib"))
+    assert sys.path == [str(tmp_path / "sub"), str(tmp_path / "lib"), "/srv/lib", "/elsewhere"]
 
 
 def test_prepare_without_a_directory(tmp_path):

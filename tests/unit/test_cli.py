@@ -91,7 +91,7 @@ def test_pyargv_may_look_like_flags(settings, argv):
     ("argv", "text"),
     [
         ([], "required: COMMAND"),
-        (["server"], "invalid choice: 'server'"),
+        (["server"], "no command 'server' (perhaps 'serve' is meant)"),
         (["serve"], "There is nothing to serve"),
         (["serve", "a:b", "-w"], "expected one argument"),
         (["serve", "a:b", "-w", "-1"], "--workers '-1' is not usable"),

@@ -67,7 +67,7 @@ def test_ask(served, tmp_path):
     path = served(tmp_path / "s", lambda request: {"long": "x" * (1 << 20), "asked": request})
     with Server(path) as server:
         assert server.pid == os.getpid()
-        assert server.name == f"The server with the pid {os.getpid()}"
+        assert server.name == f"server with the pid {os.getpid()}"
         for _ in range(2):
             answer = server.ask("status", service="a")
             assert answer["asked"] == {"command": "status", "service": "a"}
@@ -181,7 +181,7 @@ def unknown(monkeypatch):
 
 def test_one_in_another_namespace(unknown, other):
     with Server(other.path) as server:
-        assert server.name == f"The server at {other.path}"
+        assert server.name == f"server at {other.path}"
         assert not server.gone()
         with pytest.raises((NoServer, NoAnswer)):
             server.ask("stop")

@@ -209,8 +209,7 @@ def test_what_is_no_number_of_workers(capsys, number):
 
 def test_too_many_workers_are_refused_by_the_server(tell):
     assert tell(Fake(), "scale", "4097") == (
-        1, "", f"fastfork: {NAME} refuses: 'workers' must be a whole number from 0 to 4096, not "
-        "4097.\n")
+        1, "", "fastfork: 'workers' must be a whole number from 0 to 4096, not 4097.\n")
 
 
 # -- stop --------------------------------------------------------------------------------
@@ -305,20 +304,21 @@ def test_a_server_that_ends_during_a_reload(dying):
 
 
 # -- refusals ----------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    "argv", [["reload"], ["restart"], ["stop"], ["stop", "web"], ["scale", "3"]])
+@pytest.mark.parametrize("argv", [["stop"], ["stop", "web"], ["scale", "3"]])
 def test_a_refusal(tell, argv):
-    fake = Fake({argv[0]: ControlError("there is no service 'web'")})
-    assert tell(fake, *argv) == (
-        1, "", f"fastfork: {NAME} refuses: there is no service 'web'.\n")
+    fake = Fake({argv[0]: ControlError("There is no service 'web'")})
+    assert tell(fake, *argv) == (1, "", "fastfork: There is no service 'web'.\n")
     assert len(fake.asked) == 1
 
 
-def test_a_configuration_with_several_faults(tell):
-    fake = Fake({"reload": ControlError("f.toml: one is wrong.\nf.toml: and\x1b another.")})
-    assert tell(fake, "reload") == (
-        1, "", f"fastfork: {NAME} refuses: f.toml: one is wrong.\n"
-        f"fastfork: {NAME} refuses: f.toml: and\\x1b another.\n")
+@pytest.mark.parametrize(
+    ("command", "done"), [("reload", "reloaded"), ("restart", "restarted")])
+def test_a_configuration_with_several_faults(tell, command, done):
+    fake = Fake({command: ControlError("f.toml: one is wrong.\nf.toml: and\x1b another")})
+    assert tell(fake, command) == (
+        1, "", "fastfork: f.toml: one is wrong.\nfastfork: f.toml: and\\x1b another.\n"
+        f"fastfork: Nothing is {done}, the{NAME[3:]} goes on as before.\n")
+    assert len(fake.asked) == 1
 
 
 def test_a_server_that_does_not_answer(tmp_path, capfd):
@@ -348,6 +348,30 @@ def test_no_server(auto, tmp_path, capfd, argv):
         assert run(*argv, *which) == 3
         captured = capfd.readouterr()
         assert captured.out == "" and captured.err == f"fastfork: {sentence}\n"
+
+
+def test_a_server_that_cannot_be_asked(tmp_path, capfd):
+    file = tmp_path / "f.toml"
+    for text, sentence in [
+        ("[server]\ncontrol = 'none'", f"{file}: control = 'none' is not usable: such a server "
+         "cannot be asked."),
+        ("[server]\ncontrol = 3", f"{file}, [server]: control = 3 is not usable: "),
+    ]:  # fmt: skip
+        file.write_text(text)
+        assert run("reload", "-c", file) == 2
+        error = capfd.readouterr().err
+        assert error.startswith(f"fastfork: {sentence}") and error.count("\n") == 1
+    assert run("status", "--control", "none") == 2
+    assert capfd.readouterr().err == (
+        "fastfork: --control 'none' is not usable: such a server cannot be asked.\n")
+
+
+def test_a_relative_path_in_a_file_counts_from_there(tmp_path, monkeypatch, served, capfd):
+    served(tmp_path / "s", Fake({}, [look()]))
+    (tmp_path / "f.toml").write_text("[server]\ncontrol = 's'\n[services.a]\nwrong = 1\n")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run("status", "-c", "../f.toml") == 0
 
 
 @pytest.fixture
