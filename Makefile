@@ -12,8 +12,8 @@ FUZZ_SECONDS ?= 600
 CHAOS_SECONDS ?= 60
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 
-.PHONY: serve example test test-release test-debug test-newer lint types debug asan fuzz chaos bench \
-        wheel clean
+.PHONY: serve example test test-release test-debug test-newer lint types debug asan fuzz chaos docs \
+        bench wheel clean
 
 serve: .venv/built
 	$(BIN)/fastfork serve fastfork.demo:app -w 4 -b 127.0.0.1:8000
@@ -88,6 +88,10 @@ types: .venv/tested
 	$(BIN)/$(PIP_INSTALL) -e '.[lint]' --no-build-isolation
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --ignore-missing-stub --ignore-disjoint-bases fastfork._core
+
+# What is written from the settings table, docs/configuration.md and the JSON schema.
+docs: .venv/built
+	$(BIN)/python -m fastfork.describe docs
 
 bench:
 	$(MAKE) -C bench

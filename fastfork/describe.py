@@ -84,12 +84,12 @@ _TYPES: dict[Kind, _Type] = {
     kinds.VARIABLE: _Type("names and values", (
         {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*=.*$"},)),
     kinds.PREFIXED: _Type("prefixes and applications", (
-        {"type": "string", "pattern": r"^(/|(/[^/=?#\s]+)+)=.+$"},)),
+        {"type": "string", "pattern": r"^(/|(/[^/=?#%\s]+)+)=.+$"},)),
 }  # fmt: skip
 _NAMES: dict[Kind, str] = {
     kinds.PAIR: "^[^=]+$",
     kinds.VARIABLE: "^[A-Za-z_][A-Za-z0-9_]*$",
-    kinds.PREFIXED: r"^(/|(/[^/=?#\s]+)+)$",
+    kinds.PREFIXED: r"^(/|(/[^/=?#%\s]+)+)$",
 }
 
 
