@@ -168,7 +168,7 @@ def _nobody(arguments: argparse.Namespace) -> str:
 # -- carrying out ------------------------------------------------------------------------
 def run(arguments: argparse.Namespace) -> int:
     """Carry out a command of `add_parsers`; returns the exit status."""
-    from fastfork.terminal import complain
+    from fastfork.terminal import OutputError, complain
 
     try:
         return _status(arguments) if arguments.command == "status" else _command(arguments)
@@ -176,8 +176,8 @@ def run(arguments: argparse.Namespace) -> int:
         for sentence in error.sentences:
             complain(sentence)
         return EXIT_UNUSABLE
-    except OSError as error:
-        complain(f"Standard output cannot be written: {error.strerror}.")
+    except OutputError as error:
+        complain(f"Standard output cannot be written: {error}.")
         return EXIT_FAILED
     except KeyboardInterrupt:
         if arguments.command != "status":
