@@ -103,7 +103,9 @@ class Setting(NamedTuple):
 
     def parse_all(self, texts: Iterable[str], source: str) -> tuple[Any, ...]:
         """The values of a setting that has many.  ConfigError, with a sentence for each fault."""
-        return _gathered(texts, lambda text: self.parse(text, source))
+        values = _gathered(texts, lambda text: self.parse(text, source))
+        self._check_once(values, source)
+        return values
 
     def take(self, raw: object, source: str) -> Any:
         """The value, or the values, that `raw` stands for: what a file has under the key that
@@ -114,7 +116,17 @@ class Setting(NamedTuple):
             return _gathered(
                 raw.items(), lambda pair: self._take_one(pair, f"{source}.{pair[0]} ="))
         items = raw if isinstance(raw, list) else [raw]
-        return _gathered(items, lambda item: self._take_one(item, f"{source} ="))
+        values = _gathered(items, lambda item: self._take_one(item, f"{source} ="))
+        self._check_once(values, f"{source} =")
+        return values
+
+    def _check_once(self, values: Iterable[Any], source: str) -> None:
+        """Of two applications under one prefix neither can be meant to have it.  ConfigError."""
+        if self.kind is PREFIXED:
+            prefixes = [prefix for prefix, _ in values]
+            for prefix in dict.fromkeys(prefixes):
+                if prefixes.count(prefix) > 1:
+                    raise ConfigError(f"{source} {prefix!r} is given twice.")
 
     def _take_one(self, raw: object, source: str) -> Any:
         if isinstance(raw, str):

@@ -99,7 +99,8 @@ def load(
         services.append(_Service("", [written.defaults, *above], written.called))
         _check_something(services[0], written, faults)
     for service in services:
-        service.check(faults, here)
+        service.check(here)
+        faults += service.faults
     _check_addresses(services, written.called, faults)
     if faults:
         raise ConfigError(*dict.fromkeys(faults))
@@ -367,6 +368,7 @@ class _Service:
         self.name = name
         self.given = _merged(layers, "service")
         self.broken = set().union(*(layer.broken for layer in layers))
+        self.faults: list[str] = []
         self.settings = _settings(self.given)
         self._file = called
         self._table = f"{called}, [services.{_key(name)}]" if name else ""
@@ -375,20 +377,20 @@ class _Service:
         """Or would, if it had been written so that it can be used."""
         return bool(self.settings.app or self.settings.mount or self.broken & {"app", "mount"})
 
-    def check(self, faults: list[str], here: bool) -> None:
-        """Add what is wrong with it, apart from what each source was told already."""
+    def check(self, here: bool) -> None:
+        """Add to `faults` what is wrong with it, apart from what the sources were told already."""
         for names, sentence in config.together(self.settings, self.key):
-            self._add(faults, names, sentence)
-        self._check_application(faults)
-        self._check_addresses(faults)
+            self._add(names, sentence)
+        self._check_application()
+        self._check_addresses()
         if here:
-            self._check_accounts(faults)
+            self._check_accounts()
 
-    def _add(self, faults: list[str], names: Sequence[str], sentence: str) -> None:
+    def _add(self, names: Sequence[str], sentence: str) -> None:
         """Nothing is said of settings that are not known, for want of a usable value."""
         if not self.broken & set(names):
             place = self._place(names)
-            faults.append(f"{place}: {sentence}" if place else sentence)
+            self.faults.append(f"{place}: {sentence}" if place else sentence)
 
     def key(self, name: str) -> str:
         """What whoever wrote the setting calls it; what they would, if they did not."""
@@ -405,40 +407,38 @@ class _Service:
         places = [self.given[name].place for name in names if name in self.given]
         return self._table if self._table in places else max(places, default="")
 
-    def _check_application(self, faults: list[str]) -> None:
+    def _check_application(self) -> None:
+        if self.settings.app and self.settings.mount:
+            self._add(("app", "mount"), f"{self.key('app')} and {self.key('mount')} do not go "
+                      "together: write one of them.")  # fmt: skip
+        elif self.name and not self.serves_something():
+            self.faults.append(f"{self._table}: app is missing, write what is to be served, such "
+                               'as app = "pkg.mod:attr", or mount.')  # fmt: skip
+        if self.settings.app:
+            self._parse_application("app", self.settings.app, self._before_value("app"))
+        for prefix, text in self.settings.mount:
+            mount = self.given["mount"]
+            source = f"mount.{prefix} =" if mount.place else f"{mount.key} {prefix}:"
+            self._parse_application("mount", text, source)
+
+    def _parse_application(self, name: str, text: str, source: str) -> None:
         from fastfork import app
 
-        if self.settings.app and self.settings.mount:
-            self._add(faults, ("app", "mount"), f"{self.key('app')} and {self.key('mount')} do not "
-                      "go together: write one of them.")  # fmt: skip
-        elif self.name and not self.serves_something():
-            faults.append(f"{self._table}: app is missing, write what is to be served, such as "
-                          'app = "pkg.mod:attr", or mount.')  # fmt: skip
-        if self.settings.app:
-            try:
-                app.parse(self.settings.app)
-            except ConfigError as error:
-                rest = str(error).removeprefix("APP ")
-                self._add(faults, ("app",), f"{self._before_value('app')} {rest}")
-        for prefix, text in self.settings.mount:
-            try:
-                app.parse(text)
-            except ConfigError as error:
-                rest = str(error).removeprefix("APP ")
-                mount = self.given["mount"]
-                key = f"mount.{prefix} = " if mount.place else f"{mount.key} {prefix}="
-                self._add(faults, ("mount",), key + rest)
+        try:
+            app.parse(text, source=source)
+        except ConfigError as error:
+            self._add((name,), str(error))
 
-    def _check_addresses(self, faults: list[str]) -> None:
+    def _check_addresses(self) -> None:
         from fastfork import sockets
 
         for text in self.settings.bind:
             try:
                 sockets.parse(text, self._before_value("bind"))
             except sockets.AddressError as error:
-                self._add(faults, ("bind",), str(error))
+                self._add(("bind",), str(error))
 
-    def _check_accounts(self, faults: list[str]) -> None:
+    def _check_accounts(self) -> None:
         settings = self.settings
         if settings.user is None and settings.group is None and settings.socket_owner is None:
             return
@@ -447,12 +447,12 @@ class _Service:
         try:
             identity.resolve(settings.user, settings.group)
         except ConfigError as error:
-            self._add(faults, ("user", "group"), self._renamed(str(error), ("user", "group")))
+            self._add(("user", "group"), self._renamed(str(error), ("user", "group")))
         try:
             if settings.socket_owner is not None:
                 identity.owner(settings.socket_owner)
         except ConfigError as error:
-            self._add(faults, ("socket_owner",), self._renamed(str(error), ("socket_owner",)))
+            self._add(("socket_owner",), self._renamed(str(error), ("socket_owner",)))
 
     def _renamed(self, sentence: str, names: Sequence[str]) -> str:
         """A sentence about flags, about what was written instead of them."""

@@ -257,7 +257,7 @@ def _read_variable(text: str) -> tuple[str, str]:
 
 def _read_prefixed(text: str) -> tuple[str, str]:
     prefix, value = _read_pair(text)
-    if not re.fullmatch(r"/|(/[^/=?#\s]+)+", prefix) or not value:
+    if not re.fullmatch(r"/|(/[^/=?#%\s]+)+", prefix) or not value:
         raise ValueError(text)
     return prefix, value
 
@@ -349,7 +349,8 @@ ARGUMENTS = Kind(
 PAIR = _pair(_read_pair, "NAME=VALUE")
 VARIABLE = _pair(_read_variable, "NAME=VALUE, the name of letters, digits and underscores")
 PREFIXED = _pair(
-    _read_prefixed, "PREFIX=APP, the prefix / or a path such as /v2 without a slash at its end",
+    _read_prefixed, "PREFIX=APP, the prefix / or a path such as /v2 without a slash at its end and "
+    "without percent escapes",
     _anchor_prefixed)  # fmt: skip
 PAIRS = (PAIR, VARIABLE, PREFIXED)
 
