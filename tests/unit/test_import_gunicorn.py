@@ -500,8 +500,16 @@ def test_a_file_that_never_ends(conf, tmp_path):
     "import os; os.closerange(0, 3)",
     "import json; json.dumps = None",
 ])  # fmt: skip
-def test_what_does_not_matter(conf, text):
+def test_what_does_not_matter(conf, capfd, text):
     found = read(conf(f"{text}\nworkers = 3\n"))
+    assert found.settings == {"workers": {"is": 3}}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_copy_of_it_says_nothing(conf):
+    # The copy comes to the end of the file first.
+    found = read(conf("import os\npid = os.fork()\nif pid: os.waitpid(pid, 0)\n"
+                      "workers = 3 if pid else 5\n"))  # fmt: skip
     assert found.settings == {"workers": {"is": 3}}
 
 
@@ -522,15 +530,18 @@ def test_what_was_computed(conf):
 
 def test_it_runs_where_gunicorn_would_have_run_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):
+        monkeypatch.delenv(name, raising=False)
     (tmp_path / "settings_of_mine.py").write_text("backlog = 7\n")
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "conf.py").write_text(
         "from settings_of_mine import backlog\nproc_name = __name__ + __file__\n"
-        "import os\nchdir = os.getcwd()\n")  # fmt: skip
+        "import importlib.util, os\nchdir = os.getcwd()\n"
+        "reload = importlib.util.find_spec('import_gunicorn') is not None\n")  # fmt: skip
     found = read("etc/conf.py")
     assert found.settings == {
         "backlog": {"is": 7}, "proc_name": {"is": "__config__etc/conf.py"},
-        "chdir": {"is": str(tmp_path)}}  # fmt: skip
+        "chdir": {"is": str(tmp_path)}, "reload": {"is": False}}  # fmt: skip
     assert not (tmp_path / "__pycache__").exists()
 
 
