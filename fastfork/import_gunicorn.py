@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -211,7 +212,9 @@ def read(path: str, patience: float = PATIENCE) -> Conf:
 
 def _run(path: str, beginning: str, patience: float) -> bytes:
     """The line that `run_conf` writes."""
-    ours, its = os.pipe()
+    ours, low = os.pipe()
+    its = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 3)  # if we were started with 1 closed, say
+    os.close(low)
     command = [sys.executable, run_conf.__file__, path, str(its), ",".join(NAMES)]
     # What it prints is nobody's business, and can be endless.
     try:

@@ -2,6 +2,9 @@ import argparse
 import contextlib
 import os
 import select
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +12,7 @@ from fastfork import deployment, import_gunicorn, tomlfile
 from fastfork.import_gunicorn import NAMES, read
 from fastfork.kinds import ConfigError
 
+ROOT = Path(__file__).resolve().parents[2]
 SYNC = {
     "workers": 1, "request_timeout": "30s", "bind": "127.0.0.1:8000",
     "forwarded_allow_ips": "127.0.0.1,::1", "forwarded_fields": "x-forwarded-proto",
@@ -516,6 +520,15 @@ def test_a_copy_of_it_says_nothing(conf):
 def test_what_it_starts_is_ended(conf):
     found = read(conf("import os, time\nworkers = os.fork()\nif not workers: time.sleep(1000)\n"))
     assert gone(found.settings["workers"]["is"])
+
+
+def test_without_standard_input_and_output(conf, tmp_path):
+    """Then the pipe to the process that runs the file gets their numbers."""
+    output = tmp_path / "fastfork.toml"
+    command = [sys.executable, "-m", "fastfork", "import-gunicorn", conf("workers = 3\n"),
+               "-o", str(output)]  # fmt: skip
+    subprocess.run(["sh", "-c", 'exec "$@" <&- >&-', "sh", *command], check=True, cwd=ROOT)
+    assert "\nworkers = 3  # workers\n" in output.read_text()
 
 
 def test_what_was_computed(conf):
