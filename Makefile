@@ -1,6 +1,7 @@
 # make serve    build, and serve the demo application on 127.0.0.1:8000 with 4 workers
+# make example  build, and run the four services of examples/nova_like and their client
 # make test     build, and run the whole test suite
-# Both make what they need in .venv; nothing but python3 (with venv), a C compiler and make is
+# They make what they need in .venv; nothing but python3 (with venv), a C compiler and make is
 # expected to be there.
 
 PYTHON ?= python3
@@ -11,11 +12,15 @@ FUZZ_SECONDS ?= 600
 CHAOS_SECONDS ?= 60
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 
-.PHONY: serve test test-release test-debug test-newer lint types debug asan fuzz chaos docs bench \
-        wheel clean
+.PHONY: serve example test test-release test-debug test-newer lint types debug asan fuzz chaos docs \
+        bench wheel clean
 
 serve: .venv/built
 	$(BIN)/fastfork serve fastfork.demo:app -w 4 -b 127.0.0.1:8000
+
+# With CHECK=1 the services are stopped after the client, otherwise by Ctrl-C.
+example: .venv/pasted
+	$(BIN)/python examples/nova_like/run.py $(if $(CHECK),--check)
 
 test: test-release test-debug test-newer
 
@@ -42,6 +47,10 @@ test-newer:
 
 .venv/built: .venv/needs $(SOURCES)
 	$(BIN)/$(PIP_INSTALL) --no-build-isolation -e .
+	touch $@
+
+.venv/pasted: .venv/built
+	$(BIN)/$(PIP_INSTALL) --no-build-isolation -e '.[paste]'
 	touch $@
 
 .venv/tested: .venv/built
@@ -72,7 +81,7 @@ build/asan/built: .venv/tested $(SOURCES) $(wildcard fastfork/*.py)
 
 lint: .venv/tested
 	$(BIN)/$(PIP_INSTALL) -e '.[lint]' --no-build-isolation
-	$(BIN)/ruff check fastfork tests bench setup.py
+	$(BIN)/ruff check fastfork tests bench examples setup.py
 	PATH=$(BIN):$$PATH $(BIN)/cython-lint --max-line-length 100 fastfork/_core.pyx fastfork/_core.pxd fastfork/core
 
 types: .venv/tested

@@ -73,12 +73,10 @@ class Plot:
 
 
 def steps(highest):
-    """Round numbers from 0 up to `highest`, four to nine of them."""
-    size = 10.0 ** len(str(int(highest)))
-    while highest / size < 4:
-        size /= 2 if str(size)[0] in "1" else 2.5 if str(size)[0] == "5" else 2
-    count = int(highest / size)
-    return [size * n for n in range(count + 1)]
+    """Round numbers from 0 up to `highest`, four to nine of them above 0."""
+    power = 10.0 ** (len(str(int(highest))) - 1)
+    size = next(power * part for part in (2, 1, 0.5, 0.2, 0.1) if highest / (power * part) >= 4)
+    return [size * n for n in range(int(highest / size) + 1)]
 
 
 def frame(plot, workers):

@@ -126,7 +126,7 @@ def _arguments(rest: str, beginning: str) -> tuple[tuple[Any, ...], tuple[tuple[
     keywords: dict[str, Any] = {}
     for keyword in call.keywords:
         if keyword.arg is None:
-            _refuse_argument(f"**{ast.unparse(keyword.value)}", beginning)
+            _refuse_argument(keyword.value, beginning, "**")
         if keyword.arg in keywords:
             raise ConfigError(f"{beginning}its argument {keyword.arg!r} is given twice.")
         keywords[keyword.arg] = _literal(keyword.value, beginning)
@@ -138,12 +138,16 @@ def _literal(node: ast.expr, beginning: str) -> Any:
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, MemoryError, RecursionError):
-        _refuse_argument(ast.unparse(node), beginning)
+        _refuse_argument(node, beginning)
 
 
-def _refuse_argument(written: str, beginning: str) -> NoReturn:
+def _refuse_argument(node: ast.expr, beginning: str, stars: str = "") -> NoReturn:
+    try:
+        written = f" {stars}{ast.unparse(node)}"
+    except RecursionError:  # it is too deep to be written again
+        written = ""
     raise ConfigError(
-        f"{beginning}its argument {written} is no literal: text in quotes, numbers, True, False, "
+        f"{beginning}its argument{written} is no literal: text in quotes, numbers, True, False, "
         "None, and lists, tuples, sets and dicts of them can be given.")
 
 

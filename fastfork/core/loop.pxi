@@ -41,17 +41,14 @@ cdef int loop_run(Worker w) except -1:
 cdef int loop_dispatch(Worker w, epoll_event* event) except -1:
     cdef watch_t* watch = <watch_t*>event.data.ptr
     cdef fd_watch_t* fd_watch
+    if watch.kind == WATCH_LISTENER and w.batch_next < w.batch_count:
+        watch = loop_last_first(w, event)
     if watch.kind == WATCH_CONN:
         try:
             return conn_event(w, <conn_t*>watch, event.events)
         except Exception as e:
             return conn_failed(w, <conn_t*>watch, e)
     if watch.kind == WATCH_LISTENER:
-        if w.batch_next < w.batch_count:
-            event = loop_last_first(w, event)
-            if (<watch_t*>event.data.ptr).kind != WATCH_LISTENER:
-                return loop_dispatch(w, event)
-            watch = <watch_t*>event.data.ptr
         try:
             return accept_ready(w, <listener_t*>watch)
         except Exception as e:
@@ -66,13 +63,13 @@ cdef int loop_dispatch(Worker w, epoll_event* event) except -1:
     return 0
 
 
-cdef epoll_event* loop_last_first(Worker w, epoll_event* event):
+cdef watch_t* loop_last_first(Worker w, epoll_event* event) noexcept:
     """Swap an event with the last of the batch, which has its turn instead."""
     cdef epoll_event* last = <epoll_event*>w.events + w.batch_count - 1
     cdef epoll_event later = event[0]
     event[0] = last[0]
     last[0] = later
-    return event
+    return <watch_t*>event.data.ptr
 
 
 cdef int loop_wait(Worker w) except -1:

@@ -8,6 +8,7 @@ import socket
 import pytest
 from harness import alive, wait_for
 from load import Load
+from seen import kinds, kinds_at_rest
 
 OK = {"ok": True, "why": ""}
 
@@ -100,8 +101,8 @@ def test_a_bad_file_changes_nothing(realm, change, sentence, by):
     """Not even what is right in it: the service before the bad one has a new address."""
     realm.write(one="small_apps:pid", two="small_apps:pid")
     server = realm.start()
+    open_before = kinds_at_rest(server)
     before = realm.workers("one"), realm.workers("two")
-    descriptors = len(os.listdir(f"/proc/{server.pid}/fd"))
     realm.write(**{"zero": "small_apps:pid", "one": "app = 'small_apps:pid'\nbind = 'unix:n.sock'",
                    **change})
     if by == "SIGHUP":
@@ -116,7 +117,7 @@ def test_a_bad_file_changes_nothing(realm, change, sentence, by):
     refused(realm, "zero")
     assert not (realm.directory / "n.sock").exists()
     assert realm.names() == ["one", "two"]
-    assert len(os.listdir(f"/proc/{server.pid}/fd")) == descriptors
+    wait_for(lambda: kinds(server.pid) == open_before)   # who asked has just gone
     realm.write(one="small_apps:pid", two="small_apps:pid")
     assert realm.reload() == {"one": good(2), "two": good(2)}
 

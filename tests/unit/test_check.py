@@ -2,12 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from harness import PATIENCE
+from harness import PATIENCE, alive, children, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,13 +41,13 @@ def check(tmp_path):
     """`check(services, **modules)`: what `fastfork check` says of them in a directory with these
     modules; services are {name: settings}."""
 
-    def run(services, **modules):
+    def run(services, cwd=tmp_path, **modules):
         for name, text in modules.items():
-            (tmp_path / f"{name}.py").write_text(text)
+            (cwd / f"{name}.py").write_text(text)
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, json.dumps(services)], cwd=tmp_path, text=True,
+            [sys.executable, "-c", PROGRAM, json.dumps(services)], cwd=cwd, text=True,
             capture_output=True, timeout=PATIENCE, stdin=subprocess.DEVNULL,
-            env=dict(os.environ, PYTHONPATH=str(ROOT)))  # fmt: skip
+            env=dict(os.environ, PYTHONPATH=str(ROOT), PYTHONUNBUFFERED=""))  # fmt: skip
         return Done(done)
 
     return run
@@ -190,10 +191,14 @@ def test_what_an_import_prints_is_not_among_the_lines(check):
 import os, sys
 print("by print")
 os.write(1, b"by write\\n")
-sys.stdout = open(os.devnull, "w")
 """)  # fmt: skip
     assert done.status == 0 and len(done.lines) == 1
     assert sorted(done.err.splitlines()) == ["by print", "by write"]
+
+
+def test_standard_output_that_an_import_has_replaced(check):
+    done = check({"one": {"app": "web:app"}}, web=APP + "import sys; sys.stdout = None\n")
+    assert done.status == 0 and done.lines[0].startswith(fine("one"))
 
 
 def test_text_cannot_forge_lines(check):
@@ -254,19 +259,62 @@ def test_the_access_log_could_be_written(check, tmp_path, path, why):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_it_is_the_user_of_the_workers_who_must_be_able_to(check, tmp_path):
+def test_it_is_the_user_of_the_workers_who_must_be_able_to(check, public):
     web = "import os\nassert os.getuid() == 65534\nassert os.environ['HOME'] == '/own'\n" + APP
-    for directory in tmp_path, *tmp_path.parents[:2]:
-        directory.chmod(0o755)
-    (tmp_path / "old.log").write_text("")
+    (public / "old.log").write_text("")
     common = {"app": "web:app", "user": "65534", "group": "65534",
               "environment": [("HOME", "/own")]}
     done = check({"new": {**common, "access_log": "new.log"}, "none": common,
-                  "old": {**common, "access_log": "old.log"}}, web=web)  # fmt: skip
-    assert [line.partition(f"'{tmp_path}")[0] for line in done.lines] == [
-        "new: Cannot write the access log ", done.lines[1], "old: Cannot write the access log "]
+                  "old": {**common, "access_log": "old.log"}}, cwd=public, web=web)  # fmt: skip
+    assert [done.lines[0], done.lines[2]] == [
+        f"{name}: Cannot write the access log '{public}/{name}.log': Permission denied."
+        for name in ("new", "old")]
     assert done.lines[1].startswith(fine("none"))
 
 
 def test_nothing_to_check(check):
     assert (check({}).status, check({}).out) == (0, "")
+
+
+# -- the command -------------------------------------------------------------------------
+def test_a_file_of_services(tmp_path):
+    """Paste files, mounts and arguments too; a relative path counts from the file."""
+    (tmp_path / "web.py").write_text(APP + "def make(*args, **conf): return app\n")
+    (tmp_path / "api.ini").write_text("[app:main]\npaste.app_factory = web:make\n")
+    (tmp_path / "fastfork.toml").write_text("""
+[defaults]
+chdir = "."
+[services.one]
+app = "paste:api.ini"
+bind = "127.0.0.1:1"
+[services.two]
+mount = { "/a" = "paste:api.ini#absent", "/b" = "web:app" }
+bind = "127.0.0.1:2"
+[services.three]
+app = "web:make('x', key=[1])"
+bind = "127.0.0.1:3"
+""")
+    command = [sys.executable, "-m", "fastfork", "check", "-c", str(tmp_path / "fastfork.toml")]
+    done = Done(subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE,
+                               env=dict(os.environ, PYTHONPATH=str(ROOT)), cwd="/"))
+    assert done.status == 1
+    assert done.lines[0].startswith(fine("one"))
+    assert done.lines[1] == (f"two: Cannot serve paste:{tmp_path}/api.ini#absent: "
+                             f"{tmp_path}/api.ini has no application 'absent', only 'main'.")
+    assert done.lines[2].startswith(fine("three"))
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_interrupted_it_leaves_nothing_behind(tmp_path, number, status):
+    os.mkfifo(tmp_path / "gate")
+    (tmp_path / "hangs.py").write_text("open('gate').read()\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastfork", "check", "hangs:app"], cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)))  # fmt: skip
+    with open(tmp_path / "gate", "w"):  # the import has come to it
+        (child,) = children(process.pid)
+        process.send_signal(number)
+        assert process.communicate(timeout=PATIENCE) == (b"", b"")
+    assert process.returncode == status
+    wait_for(lambda: not alive(child))
