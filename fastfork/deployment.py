@@ -403,9 +403,9 @@ class _Service:
         return self.key(name) + " =" * bool(name in self.given and self.given[name].place)
 
     def _place(self, names: Sequence[str]) -> str:
-        """Where that was written: the table of the service, if some of it was, or another."""
+        """Where that was written: the table of the service, if some of it was, or else another."""
         places = [self.given[name].place for name in names if name in self.given]
-        return self._table if self._table in places else max(places, default="")
+        return max(places, default="")  # [services...] is above [defaults], and both above ""
 
     def _check_application(self) -> None:
         if self.settings.app and self.settings.mount:

@@ -19,6 +19,8 @@ APPLICATIONS = st.one_of(
 )
 VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 
+INTEGERS = st.integers(-(1 << 63), (1 << 63) - 1)  # all that TOML has
+
 
 def durations(row):
     numbers = st.floats(row.low, row.high)
@@ -87,7 +89,7 @@ OF_KIND = {
     kinds.ARGUMENTS: lambda row: st.one_of(
         st.lists(VALUES, max_size=3), st.lists(VALUES, max_size=3).map(shlex.join)),
     kinds.PAIR: lambda row: pairs(TEXTS.filter(lambda name: "=" not in name), VALUES),
-    kinds.VARIABLE: lambda row: pairs(VARIABLES, st.one_of(VALUES, st.integers())),
+    kinds.VARIABLE: lambda row: pairs(VARIABLES, st.one_of(VALUES, INTEGERS)),
     kinds.PREFIXED: lambda row: pairs(PREFIXES, APPLICATIONS),
 }
 

@@ -2,7 +2,7 @@
 
 
 def test_variables_of_the_environment(start):
-    server = start("small_apps:hello", env={
+    server = start("small_apps:pid", env={
         "FASTFORK_SERVER_HEADER": "of the environment", "FASTFORK_PORT": "tcp://10.0.0.1:80",
         "FASTFORK_WORKERS": "2"})  # fmt: skip
     assert server.get().header("server") == "of the environment"

@@ -568,6 +568,12 @@ def test_what_is_for_one_service(write, name, value, flag):
     assert TABLE[name].parse(value, flag) in getattr(one.settings, name)
 
 
+def test_an_address_for_several_is_not_also_told_as_theirs(write):
+    write("[services.a]\napp = 'x'\nbind = 1\n[services.b]\napp = 'x'\nbind = 2\n")
+    assert refused(bind=["127.0.0.1:81"]) == [
+        "--bind is for one service, and a, b are to be started: name one with --only."]
+
+
 # -- environment -------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("variable", "text", "value"),

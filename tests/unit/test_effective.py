@@ -131,7 +131,27 @@ def test_json(printed, tmp_path):
     assert service["bind"] == {"value": ["1", "2"], "from": "x.toml [services.a]"}
     assert service["keep_alive"] == {"value": "60s", "from": "flag --keep-alive"}
     assert service["exclusive"] == {"value": False, "from": "default"}
+    assert service["chdir"] == {"value": None, "from": "default"}
+    assert service["python_path"] == {"value": [], "from": "default"}  # empty is a value too
+    assert service["environment"] == {"value": {}, "from": "default"}
     assert {*facts["server"], *service} == set(TABLE)
+
+
+def test_accounts_of_another_machine_are_printed(printed, sentences):
+    assert 'user = "no such"  # flag --user\n' in printed("x", "--user", "no such")
+    assert sentences("check", "x", "--user", "no such") == (
+        "fastfork: --user 'no such' is not usable: there is no user 'no such'.\n")
+
+
+@pytest.fixture
+def sentences(capfdbinary):
+    """`sentences(*argv)`: what a command that is refused says."""
+
+    def run(*argv):
+        assert main(argv) == 2
+        return capfdbinary.readouterr().err.decode()
+
+    return run
 
 
 def test_what_is_warned_of_stands_apart(tmp_path, monkeypatch, capfd):
