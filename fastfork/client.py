@@ -103,7 +103,10 @@ class Server:
         return bool(poll.poll(within * 1000))
 
     def _connected(self) -> socket.socket:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:  # no descriptor is left
+            raise NoAnswer(_reason(error)) from None
         try:
             sock.settimeout(self.patience)
             _connect(sock, self.path, time.monotonic() + self.patience)

@@ -168,7 +168,7 @@ def _nobody(arguments: argparse.Namespace) -> str:
 # -- carrying out ------------------------------------------------------------------------
 def run(arguments: argparse.Namespace) -> int:
     """Carry out a command of `add_parsers`; returns the exit status."""
-    from fastfork.terminal import complain
+    from fastfork.terminal import OutputError, complain
 
     try:
         return _status(arguments) if arguments.command == "status" else _command(arguments)
@@ -176,8 +176,8 @@ def run(arguments: argparse.Namespace) -> int:
         for sentence in error.sentences:
             complain(sentence)
         return EXIT_UNUSABLE
-    except OSError as error:
-        complain(f"Standard output cannot be written: {error.strerror}.")
+    except OutputError as error:
+        complain(f"Standard output cannot be written: {error}.")
         return EXIT_FAILED
     except KeyboardInterrupt:
         if arguments.command != "status":
@@ -350,22 +350,21 @@ class _Rolling:
         return not self.pending
 
     def _end(self, name: str, service: Mapping[str, Any], generation: int) -> str:
-        """What became of it; "" if that is not known yet."""
+        """What became of it; "" if that is not known yet.  (A service that "failed" before it was
+        reloaded is that until all workers of the new generation are ready.)"""
         state, serving = service.get("state"), service.get("generation", 0)
         outcome = service.get("outcome") or {"generation": 0}
+        if state == "serving" and serving >= generation != outcome["generation"]:
+            return _serves(service)
         if outcome["generation"] >= generation:  # above it: somebody has reloaded again
             if outcome["ok"]:
                 return _serves(service)
             goes_on = f" Generation {serving} goes on." if state == "serving" else ""
             return self._fails(f"{str(outcome['why']).removesuffix('.')}.{goes_on}")
-        if state == "serving" and serving >= generation:
-            return _serves(service)
         if state in ("starting", "reloading"):
             self._seen.add(name)
         elif name in self._seen and state in (None, "stopped"):
             return self._fails("it was stopped meanwhile.")
-        elif state == "failed" and (name in self._seen or serving >= generation):
-            return self._fails("it does not boot, the server's log says why.")
         return ""
 
     def _fails(self, why: str) -> str:

@@ -56,7 +56,7 @@ _DIGITS: Schema = {"type": "string", "pattern": "^[0-9]{1,18}$"}
 _NUMBER = r"[0-9]{1,18}(\.[0-9]{1,9})?\s*"
 _SOME_TEXT: Schema = {"type": "string", "minLength": 1}
 _TEXTS: Schema = {"type": "array", "items": {"type": "string"}}
-_NAMED = "^[^=]+=.*$"
+_NAMED = "^[^=]+="
 
 _TYPES: dict[Kind, _Type] = {
     kinds.COUNT: _Type("number", ({"type": "integer"}, _DIGITS)),
@@ -82,9 +82,9 @@ _TYPES: dict[Kind, _Type] = {
     kinds.ARGUMENTS: _Type("arguments", ({"type": "string"}, _TEXTS)),
     kinds.PAIR: _Type("names and values", ({"type": "string", "pattern": _NAMED},)),
     kinds.VARIABLE: _Type("names and values", (
-        {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*=.*$"},)),
+        {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*="},)),
     kinds.PREFIXED: _Type("prefixes and applications", (
-        {"type": "string", "pattern": r"^(/|(/[^/=?#%\s]+)+)=.+$"},)),
+        {"type": "string", "pattern": r"^(/|(/[^/=?#%\s]+)+)=[\s\S]"},)),
 }  # fmt: skip
 _NAMES: dict[Kind, str] = {
     kinds.PAIR: "^[^=]+$",

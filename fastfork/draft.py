@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 
 from fastfork import log, toml_text
 from fastfork.config import TABLE
@@ -13,6 +12,7 @@ from fastfork.toml_text import Path, Value
 
 EXIT_WRITTEN = 0
 EXIT_UNUSABLE = 2
+STDOUT = 1
 
 SERVER: Path = ("server",)
 DEFAULTS: Path = ("defaults",)
@@ -157,8 +157,8 @@ def _write(text: str, output: str | None) -> None:
     data = text.encode()
     try:
         if output is None:
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+            with open(STDOUT, "wb", closefd=False) as stdout:
+                stdout.write(data)
             return
         with open(output, "xb") as file:
             try:

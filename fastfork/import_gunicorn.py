@@ -163,6 +163,7 @@ _CARRIED = (
     "forwarded_allow_ips", "secure_scheme_headers", "proxy_protocol", "proxy_allow_ips",
     "header_map", "accesslog", "access_log_format", "loglevel",
 )  # fmt: skip
+_OTHER = object()
 NAMES = (*_CARRIED, *_LEFT)  # all that gunicorn knows
 
 
@@ -194,13 +195,22 @@ def read(path: str, patience: float = PATIENCE) -> Conf:
     """Run the file, for at most `patience` seconds.  ConfigError, one sentence, if it does not
     come to its end."""
     beginning = f"{path!r} cannot be used"
-    answer = _run(path, beginning, patience)
-    if "error" in answer:
-        raise ConfigError(f"{beginning}: {answer['error']}.")
-    return Conf(answer["settings"], frozenset(answer["written"]))
+    line = _run(path, beginning, patience)
+    try:
+        answer = json.loads(line)
+        if "error" in answer:
+            raise ConfigError(f"{beginning}: {answer['error']}.")
+        settings = {name: dict(value) for name, value in answer["settings"].items()}
+        return Conf(settings, frozenset(answer["written"]))
+    except ConfigError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        raise ConfigError(
+            f"{beginning}: it writes to descriptors that are not its own.") from None
 
 
-def _run(path: str, beginning: str, patience: float) -> Any:
+def _run(path: str, beginning: str, patience: float) -> bytes:
+    """The line that `run_conf` writes."""
     ours, its = os.pipe()
     command = [sys.executable, run_conf.__file__, path, str(its), ",".join(NAMES)]
     # What it prints is nobody's business, and can be endless.
@@ -224,10 +234,9 @@ def _run(path: str, beginning: str, patience: float) -> Any:
         _end(child)
     if line is None:
         raise ConfigError(f"{beginning}: what it sets is longer than {LONGEST >> 20} MiB.")
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        raise ConfigError(f"{beginning}: {_ended(child.returncode)}.") from None
+    if not line:
+        raise ConfigError(f"{beginning}: {_ended(child.returncode)}.")
+    return line
 
 
 def _read_line(fd: int, patience: float) -> bytes | None:
@@ -300,14 +309,9 @@ class _Gunicorn:
         return name in self.conf.settings
 
     def _get(self, name: str) -> Any:
-        """What the file sets, None if it does not.  What is no plain value is a fault."""
+        """What the file sets, None if it does not; `_OTHER` is a value that JSON cannot say."""
         value = self.conf.settings.get(name)
-        if value is None:
-            return None
-        if "is" not in value:
-            self._refuse(name, "some plain value: text, a number, a list")
-            return None
-        return value["is"]
+        return None if value is None else value.get("is", _OTHER)
 
     def _refuse(self, name: str, right: str) -> None:
         self.draft.fault(f"{self.file}: {name} = {self._shown(name)} is not usable, for gunicorn "
@@ -318,7 +322,7 @@ class _Gunicorn:
         if "is" in value:
             text = repr(value["is"])
             return text if len(text) <= 60 else text[:57] + "..."
-        return f"{value['callable']}()" if "callable" in value else f"some {value['other']}"
+        return f"{value['callable']}()" if "callable" in value else f"some {value.get('other')}"
 
     def _count(self, name: str) -> int | None:
         value = self._get(name)
@@ -389,9 +393,9 @@ class _Gunicorn:
                 "proc_name", "the name of a service has at most 64 letters, digits, underscores, "
                 "dots and hyphens; the service is called web")  # fmt: skip
         try:
-            app.parse(value)
+            app.parse(value, source=f"{self.file}: {option}")
         except ConfigError as error:
-            self.draft.fault(f"{self.file}: {option}: {error}")
+            self.draft.fault(str(error))
         self._put("app", value, option)
 
     def _import(self) -> None:
@@ -572,9 +576,12 @@ class _Gunicorn:
         try:
             found = [_unix(text, self._path)] if text.startswith("unix:") else _tcp(text)
             for address in found:
-                sockets.parse(address)
-        except (ValueError, sockets.AddressError) as error:
-            self.draft.fault(f"{self.file}: bind {text!r} is not usable: {error}")
+                sockets.parse(address, f"{self.file}: bind")
+        except ValueError as error:
+            self.draft.fault(f"{self.file}: bind {text!r} is not an address: {error}.")
+            return []
+        except sockets.AddressError as error:
+            self.draft.fault(str(error))
             return []
         return found
 
@@ -732,7 +739,7 @@ _PROXY_PROTOCOLS = {
 def _unix(text: str, path: Any) -> str:
     name = re.sub(r"^unix:(//)?", "", text)
     if not name:
-        raise ValueError("the path is missing.")
+        raise ValueError("the path is missing")
     return f"unix:@{name[1:]}" if name.startswith("\0") else f"unix:{path(name)}"
 
 
@@ -748,7 +755,7 @@ def _tcp(text: str) -> list[str]:
         host, colon, port = rest.partition(":")
         port = port.partition(":")[0] if colon else "8000"
     if not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII):
-        raise ValueError(f"{port!r} is not a port number.")
+        raise ValueError(f"{port!r} is not a port number")
     if not text:
         host = "0.0.0.0"
     if host == "::":

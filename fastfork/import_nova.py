@@ -253,16 +253,14 @@ class _Nova:
 
     def _check_address(self, api: str, address: str, taken: dict[str, str]) -> None:
         """`taken` has the APIs by the addresses that they have so far."""
-        options = f"{api}_listen and {api}_listen_port"
+        options = f"{self.draft.source}: {api}_listen with {api}_listen_port"
         try:
-            sockets.parse(address)
+            sockets.parse(address, options)
         except sockets.AddressError as error:
-            self.draft.fault(f"{self.draft.source}: {options} are not usable: {error}")
-            return
+            self.draft.fault(str(error))
         if address in taken and not address.endswith(":0"):
-            self.draft.fault(
-                f"{self.draft.source}: {options} are not usable: {taken[address]} listens on "
-                f"{address} too, each API needs an address of its own.")  # fmt: skip
+            self.draft.fault(f"{options} is not usable: {taken[address]} listens on {address} too, "
+                             "each API needs an address of its own.")  # fmt: skip
         taken[address] = api
 
     def _paste(self) -> str:
@@ -393,4 +391,5 @@ def _addresses(host: str, port: int) -> list[str]:
     bare = host.strip("[]")
     if bare == "::":
         return [f"{LISTEN}:{port}", f"[::]:{port}"]
-    return [f"[{bare}]:{port}" if ":" in bare else f"{host}:{port}"]
+    is_v6 = ":" in bare and re.fullmatch(r"[0-9A-Fa-f:.]+(%\w+)?", bare)
+    return [f"[{bare}]:{port}" if is_v6 else f"{host}:{port}"]

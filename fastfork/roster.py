@@ -60,7 +60,6 @@ from __future__ import annotations
 import enum
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 FIRST_DELAY = 0.5  # seconds
 LONGEST_DELAY = 30.0
@@ -74,18 +73,20 @@ class State(enum.Enum):
     STOPPING = "stopping"
 
 
-@dataclass(eq=False, repr=False, slots=True)
 class Member:
     """One worker process, from the decision to start it until it is buried."""
 
-    number: int  # its place; that of the one it replaces, if that can be
-    generation: int
-    state: State
-    since: float  # when the present state began
-    born: float  # when it was started
-    pid: int = 0  # 0: asked for, not known yet
-    deadline: float | None = None  # a STOPPING one is killed then
-    worn: str | None = None  # why it is to be replaced; None: it is not
+    __slots__ = ("born", "deadline", "generation", "number", "pid", "since", "state", "worn")
+
+    def __init__(self, number: int, generation: int, now: float) -> None:
+        self.number = number  # its place; that of the one it replaces, if that can be
+        self.generation = generation
+        self.state = State.STARTING
+        self.since = now  # when the present state began
+        self.born = now  # when it was started
+        self.pid = 0  # 0: asked for, not known yet
+        self.deadline: float | None = None  # a STOPPING one is killed then
+        self.worn: str | None = None  # why it is to be replaced; None: it is not
 
     @property
     def active(self) -> bool:
@@ -313,7 +314,7 @@ class Roster:
     # -- what happened -------------------------------------------------------------------
     def starting(self, number: int, generation: int, now: float) -> Member:
         """A process is asked for; `number` and `generation` are from `to_start`."""
-        member = Member(number, generation, State.STARTING, since=now, born=now)
+        member = Member(number, generation, now)
         self.members.append(member)
         return member
 

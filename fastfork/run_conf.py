@@ -12,10 +12,10 @@ are, and were not computed.
 from __future__ import annotations
 
 import ast
-import json
 import os
 import sys
 import types
+from json import dumps  # whatever becomes of the module
 from typing import Any
 
 LONGEST = 16 << 20  # bytes of the file
@@ -30,7 +30,7 @@ def main(path: str, fd: int, names: list[str]) -> None:
     sys.dont_write_bytecode = True
     answer = _answer(path, names)
     if os.getpid() == own:  # and not a copy, which the file has forked
-        _write(fd, json.dumps(answer).encode() + b"\n")
+        _write(fd, dumps(answer).encode() + b"\n")
     os._exit(0)  # whatever threads it has started
 
 

@@ -27,12 +27,12 @@ from fastfork.log import indented, logger, write
 from fastfork.nursery import Nursery, Plan
 from fastfork.overseer import Overseer
 from fastfork.procfs import is_child
+from fastfork.protocol import MOST_WORKERS
 from fastfork.recipe import Generation, Recipe
 from fastfork.roster import Member, Roster, State
 
 BOOT_FAILURE_GRACE = 0.5  # seconds for workers to leave after a failed boot
 RELOAD_LOOK = 0.05  # seconds between two looks at whether the old generation has noticed
-MOST_WORKERS = 4096
 
 
 class Service:

@@ -16,8 +16,9 @@ from fastfork.deployment import Deployment
 from fastfork.family import Family
 from fastfork.kinds import ConfigError, perhaps
 from fastfork.log import logger
+from fastfork.protocol import MOST_WORKERS
 from fastfork.recipe import Generation, Recipe
-from fastfork.service import MOST_WORKERS, Service
+from fastfork.service import Service
 
 KEPT = ("pid", "control")  # of the server's own settings: for the next start
 

@@ -75,8 +75,7 @@ def render(answer: Mapping[str, Any], now: float, width: int | None = None) -> s
     ]
     for service in answer.get("services", ()):
         lines.append(_header(service))
-        if service.get("outcome"):
-            lines.append(_GAP + _outcome(service["outcome"]))
+        lines += _outcome(service.get("outcome") or {})
         rows = [_row(worker, now) for worker in service.get("workers", ())]
         if rows:
             lines += _table([_HEAD, *rows])
@@ -98,12 +97,14 @@ def _header(service: Mapping[str, Any]) -> str:
     )
 
 
-def _outcome(outcome: Mapping[str, Any]) -> str:
-    """What became of the last reload."""
-    generation = printable(outcome.get("generation"))
-    if outcome.get("ok"):
-        return f"last reload: generation {generation} serves"
-    return f"last reload: generation {generation} does not serve: {printable(outcome.get('why'))}"
+def _outcome(outcome: Mapping[str, Any]) -> list[str]:
+    """What became of the last reload, or of the start if that has failed."""
+    number = outcome.get("generation", 1)
+    what, generation = "start" if number == 1 else "last reload", printable(number)
+    if not outcome.get("ok", True):
+        why = printable(outcome.get("why"))
+        return [f"{_GAP}{what}: generation {generation} does not serve: {why}"]
+    return [] if number == 1 else [f"{_GAP}{what}: generation {generation} serves"]
 
 
 def _row(worker: Mapping[str, Any], now: float) -> tuple[str, ...]:

@@ -9,6 +9,10 @@ import sys
 from fastfork import log
 
 
+class OutputError(Exception):
+    """Standard output cannot be written; the text is the reason."""
+
+
 def printable(value: object) -> str:
     """One line of printable ASCII; "-" for None."""
     if value is None:
@@ -18,7 +22,7 @@ def printable(value: object) -> str:
 
 def show(text: str) -> None:
     """Print `text`, which is printable, on standard output.  If nobody reads it that is no error:
-    they have seen enough.  OSError if it cannot be written for another reason."""
+    they have seen enough.  OutputError if it cannot be written for another reason."""
     if sys.stdout is None:  # it was closed from the beginning
         return
     try:
@@ -28,11 +32,11 @@ def show(text: str) -> None:
         # What is left in the buffer is written at the exit, where nobody could catch this.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
-            raise
+            raise OutputError(error.strerror) from None
 
 
 def say(line: str) -> None:
-    """Print one line."""
+    """Print one line.  OutputError."""
     show(printable(line) + "\n")
 
 

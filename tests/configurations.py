@@ -31,14 +31,12 @@ def durations(row):
 
 
 def sizes(row):
-    # so that the longest request line is never above it
-    numbers = st.integers(1 << 20 if row.name == "max_head" else row.low, row.high)
-    kilobytes = st.integers(numbers_low(row), row.high // 1024).map("{} KiB".format)
+    # The longest request line must not be above the longest head, wherever each is set.
+    low = 64 << 10 if row.name == "max_head" else row.low
+    high = 64 << 10 if row.name == "max_request_line" else row.high
+    numbers = st.integers(low, high)
+    kilobytes = st.integers(-(-low // 1024), high // 1024).map("{} KiB".format)
     return st.one_of(numbers, numbers.map(str), kilobytes)
-
-
-def numbers_low(row):
-    return 1024 if row.name == "max_head" else -(-row.low // 1024)
 
 
 def counts(row):

@@ -132,6 +132,17 @@ def test_a_later_reload_by_somebody_else_counts(tell):
     assert tell(fake, "reload") == (0, "web: generation 4 serves, 4 workers\n", "")
 
 
+@pytest.mark.parametrize(
+    ("last", "status", "told"),
+    [(look(generation=2, outcome=bad(4, "no")), 1, "not reloaded: no. Generation 2 goes on."),
+     (look(generation=3, outcome=bad(4, "no")), 0, "generation 3 serves, 4 workers"),
+     (look(generation=3, outcome=bad(3, "no")), 1, "not reloaded: no. Generation 3 goes on."),
+     (look(generation=3, outcome=good(2)), 0, "generation 3 serves, 4 workers")])  # fmt: skip
+def test_what_counts(tell, last, status, told):
+    fake = Fake({"reload": {"services": {"web": 3}}}, [look(state="reloading")], [last])
+    assert tell(fake, "reload") == (status, f"web: {told}\n", "")
+
+
 def test_a_service_that_a_reload_adds(tell):
     fake = Fake({"reload": {"services": {"new": 1}}}, [], [look("new", "starting", 1)],
                 [look("new", "serving", 1)])  # fmt: skip
@@ -143,15 +154,19 @@ def test_a_service_that_a_reload_adds(tell):
     [
         ([[look(state="reloading")], []], "it was stopped meanwhile."),
         ([[look(state="starting")], [look(state="stopped")]], "it was stopped meanwhile."),
-        ([[look(state="failed", generation=2)]], "it does not boot, the server's log says why."),
-        ([[look(state="reloading")], [look(state="failed")]],
-         "it does not boot, the server's log says why."),
         ([[look(state="failed", outcome=bad(2, "gone wrong"))]], "gone wrong."),
     ],
 )
 def test_services_that_are_not_restarted(tell, looks, why):
     fake = Fake({"restart": {"services": {"web": 2}}}, *looks)
     assert tell(fake, "restart") == (1, f"web: not restarted: {why}\n", "")
+
+
+def test_a_service_that_has_failed_before_has_until_all_workers_are_ready(tell):
+    fake = Fake({"reload": {"services": {"web": 2}}}, [look(state="failed", outcome=bad(1))],
+                [look(state="failed", generation=2, outcome=bad(1))],
+                [look(state="serving", generation=2, outcome=good(2))])  # fmt: skip
+    assert tell(fake, "reload") == (0, "web: generation 2 serves, 4 workers\n", "")
 
 
 @pytest.mark.parametrize("state", ["stopped", "failed"])

@@ -121,17 +121,23 @@ def test_what_cannot_be_written(make, capfd, output, why):
     assert capfd.readouterr().err == f"fastfork: {why}\n"
 
 
-def test_a_standard_output_that_is_full(make, capfd, monkeypatch):
-    with open("/dev/full", "w") as full:
-        monkeypatch.setattr("sys.stdout", full)
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [("/dev/full", "No space left on device"), (None, "Bad file descriptor")],
+)
+def test_a_standard_output_that_takes_nothing(make, capfd, path, why):
+    before = os.dup(1)
+    try:
+        if path is None:
+            os.close(1)
+        else:
+            with open(path, "wb") as file:
+                os.dup2(file.fileno(), 1)
         assert make().finish() == 2
-        monkeypatch.undo()
-        with pytest.raises(OSError, match="No space"):
-            full.flush()
-        full.buffer.raw.close()
-    assert capfd.readouterr().err == (
-        "fastfork: Cannot write to standard output: No space left on device.\n"
-    )
+    finally:
+        os.dup2(before, 1)
+        os.close(before)
+    assert capfd.readouterr().err == f"fastfork: Cannot write to standard output: {why}.\n"
 
 
 def test_paths_count_from_the_file(make, tmp_path):

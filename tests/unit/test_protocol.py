@@ -1,6 +1,8 @@
 import json
 import os
+import re
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -94,3 +96,31 @@ def test_the_peer():
     here, there = socket.socketpair()
     with here, there:
         assert protocol.peer(here) == (os.getpid(), os.geteuid())
+
+
+# -- docs/control.md ---------------------------------------------------------------------
+DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "control.md").read_text()
+
+
+def test_the_document_has_every_command_and_key():
+    for name, command in protocol.COMMANDS.items():
+        (row,) = re.findall(rf"^\| `{name}` \| (.*) \| .* \|$", DOCUMENT, re.MULTILINE)
+        if name != "restart":  # "the same" is its answer
+            assert set(command.keys) <= set(re.findall(r"`(\w+)`", row))
+    assert f"{protocol.MOST_WORKERS}" in DOCUMENT
+
+
+def test_the_requests_in_the_document_are_some():
+    found = re.findall(r"""^(?:echo ')?(\{"command": .*?\})(?:'.*)?$""", DOCUMENT, re.MULTILINE)
+    assert len(found) == 5
+    for request in found:
+        protocol.read(request.encode())
+
+
+def test_the_program_in_the_document(served, tmp_path):
+    path = served(tmp_path / "s", lambda request: {"asked": request})
+    (program,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+    names = {}
+    exec(program.replace("/run/nova.sock", str(path)), names)
+    assert names["answer"] == {
+        "asked": {"command": "scale", "service": "metadata", "workers": 8}}

@@ -60,10 +60,13 @@ def test_services_without_workers_and_several_addresses():
 def test_what_became_of_the_last_reload():
     good = {"generation": 3, "ok": True, "why": ""}
     bad = {"generation": 4, "ok": False, "why": "No module named 'x'\nat all."}
-    lines = render(service(outcome=good), service(outcome=bad), service(outcome=None))
+    started = {"generation": 1, "ok": True, "why": ""}
+    failed = {"generation": 1, "ok": False, "why": "no."}
+    lines = render(service(outcome=good), service(outcome=bad), service(outcome=None),
+                   service(outcome=started), service(outcome=failed))  # fmt: skip
     assert lines[2] == "  last reload: generation 3 serves"
     assert lines[4] == r"  last reload: generation 4 does not serve: No module named 'x'\x0aat all."
-    assert len(lines) == 6
+    assert lines[8:] == ["  start: generation 1 does not serve: no."]
 
 
 def test_the_configuration_file():

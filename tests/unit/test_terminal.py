@@ -46,5 +46,5 @@ def test_no_standard_output():
 def test_a_disk_that_is_full():
     status, error = says("os.dup2(os.open('/dev/full', os.O_WRONLY), 1)")
     assert status == 1
-    assert error.splitlines()[-1] == "OSError: [Errno 28] No space left on device"
+    assert error.splitlines()[-1] == "fastfork.terminal.OutputError: No space left on device"
     assert "Exception ignored" not in error

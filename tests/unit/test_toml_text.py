@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastfork import toml_text
+from fastfork import toml_text, tomlfile
 
-tomllib = pytest.importorskip("tomllib")
+tomllib = tomlfile.tomllib
 
 texts = st.text()  # without surrogates
 numbers = st.integers(-(1 << 63), (1 << 63) - 1) | st.floats(allow_nan=False)
