@@ -6,7 +6,7 @@ It has a ground of its own and colours for light and for dark, so it can be read
 from html import escape
 
 WIDTH, HEIGHT = 720, 440
-LEFT, RIGHT, TOP, BOTTOM = 64, 150, 56, 56  # margins of the plot
+LEFT, RIGHT, TOP, BOTTOM = 64, 160, 56, 56  # margins of the plot
 TITLE = "A 100 ms operation: operations per second by number of workers"
 
 STYLE = """

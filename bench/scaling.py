@@ -1,7 +1,7 @@
 """Operations per second with more and more workers: of 100 ms of waiting, of 35 ms of Python.
 
     python bench/scaling.py [--workers 1,2,4,8,16] [--rounds N] [--seconds S] [--only NAME,...]
-                            [--json FILE] [--chart FILE]
+                            [--parts waiting|computing] [--json FILE] [--chart FILE]
     python bench/scaling.py --from FILE --chart FILE
 
 The operation that waits is the case of an API whose handlers wait for a database or a hypervisor:
@@ -273,21 +273,26 @@ def numbers(text):
     return [int(word) for word in text.split(",")]
 
 
+PARTS = ("waiting", "computing")
+
+
 def take(options):
-    """All figures: rows by case."""
+    """The figures: rows by case."""
     names = table.choose(options.only, TABLE, TABLE)
+    parts = table.choose(options.parts, PARTS, PARTS)
     how = f"{options.rounds} rounds of {options.seconds} s (medians)"
-    results = waiting(names, options)
-    for key, case in CASES.items():
-        table.show(f"Operations that wait for {WAIT * 1e3:.0f} ms, {case.title}, {how}",
+    results = waiting(names, options) if "waiting" in parts else {}
+    for key, rows in results.items():
+        table.show(f"Operations that wait for {WAIT * 1e3:.0f} ms, {CASES[key].title}, {how}",
                    [("version", "version"), ("op/s", "rate"), ("ideal", "ideal"),
                     ("of it", "of_ideal"), ("least of a worker", "least"), ("most", "most")],
-                   results[key])
-    results["computing"] = computing(names, options)
-    table.show(f"Operations that compute, {how}",
-               [("version", "version"), ("op/s of 1", "one"), ("op/s of 2", "two"),
-                ("2 : 1", "ratio")], results["computing"],
-               [f"{len(os.sched_getaffinity(0))} cores."])
+                   rows)
+    if "computing" in parts:
+        results["computing"] = computing(names, options)
+        table.show(f"Operations that compute, {how}",
+                   [("version", "version"), ("op/s of 1", "one"), ("op/s of 2", "two"),
+                    ("2 : 1", "ratio")], results["computing"],
+                   [f"{len(os.sched_getaffinity(0))} cores."])
     table.save(options.json, "scaling", results)
     return results
 
@@ -296,6 +301,7 @@ def main():
     p = table.parser(__doc__)
     p.add_argument("--workers", type=numbers, default=[1, 2, 4, 8, 16], metavar="N,...",
                    help="numbers of workers (1,2,4,8,16)")
+    p.add_argument("--parts", metavar="NAME,...", help=f"only these of {', '.join(PARTS)}")
     p.add_argument("--rounds", type=int, default=3, help="rounds (3)")
     p.add_argument("--seconds", type=int, default=6, help="seconds per contender and round (6)")
     p.add_argument("--chart", metavar="FILE", help="draw the operations that wait there (SVG)")
@@ -308,7 +314,7 @@ def main():
         servers.terminate_cleanly()
         results = take(options)
     status = servers.exit_status([row for rows in results.values() for row in rows])
-    if options.chart and not status:
+    if options.chart and not status and "waiting" in results:
         Path(options.chart).write_text(chart.draw(results["waiting"], 1 / WAIT))
     return status
 

@@ -103,3 +103,8 @@ def test_drawn_from_a_file(chart, tmp_path):
         [sys.executable, BENCH / "scaling.py", "--from", tmp_path / "figures.json",
          "--chart", tmp_path / "chart.svg"], check=True)
     assert (tmp_path / "chart.svg").read_text() == chart.draw(IDEAL + HALF, 10)
+
+
+def test_chart_in_the_documents_is_that_of_the_figures(chart):
+    found = json.loads((BENCH / "results/scaling.json").read_text())["results"]["waiting"]
+    assert (ROOT / "docs/scaling.svg").read_text() == chart.draw(found, 10)
