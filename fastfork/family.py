@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from fastfork import sockets
 from fastfork.scoreboard import Scoreboard
+from fastfork.sockets import Listener
 
 if TYPE_CHECKING:
     from fastfork.service import Service
@@ -25,9 +27,31 @@ class Family:
         self.scoreboard = Scoreboard()
         self.lifeline, self._lifeline_write = os.pipe()
         self.services: list[Service] = []
+        self.spare: list[Listener] = []
+        """Sockets that were passed to the server and that no service has now: they cannot be
+        made again."""
         self.private: list[Callable[[], None]] = []
         """What lets go of other descriptors of the master's own, called in every process forked
         from it."""
+
+    def listeners(self) -> list[Listener]:
+        """All that are open."""
+        return list(dict.fromkeys([*self._used(), *self.spare]))
+
+    def unused(self) -> list[Listener]:
+        """Those of `spare` that are still that."""
+        used = self._used()
+        return [listener for listener in self.spare if listener not in used]
+
+    def _used(self) -> list[Listener]:
+        return [listener for service in self.services for listener in service.listeners()]
+
+    def release(self, listeners: Iterable[Listener]) -> None:
+        """A service has no use for these any more.  Nor has another?  Then they are closed."""
+        used = self._used()
+        unused = [listener for listener in listeners if listener not in used]
+        self.spare += [one for one in unused if sockets.is_passed(one) and one not in self.spare]
+        sockets.close_all(one for one in unused if one not in self.spare)
 
     def fork(self) -> tuple[int, SignalMask]:
         """(0 in the child, else its pid; the signal mask, to which the child must go back).

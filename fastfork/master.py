@@ -167,7 +167,7 @@ class Master:
         except (sockets.AddressError, PidFileError):
             self._close()
             raise
-        self._passed.close_unused()
+        self.family.spare = self._passed.spare()
         backlog = max(service.settings.backlog for service in self.services)
         limit = sockets.cut_backlog(backlog)
         if limit is not None:
@@ -178,6 +178,7 @@ class Master:
     def _close(self) -> None:
         for service in self.services:
             service.unbind()
+        sockets.close_all(self.family.spare)
         if self.control is not None:
             self.control.close()
         if self.pid_file is not None:
@@ -270,9 +271,8 @@ class Master:
             logger.error("SIGUSR2: process 1 cannot be replaced by another; SIGHUP reloads the "
                          "application.")  # fmt: skip
         else:
-            listeners = [one for service in self.services for one in service.listeners()]
             try:
-                self.successor = Successor(listeners, self.notifier.environ())
+                self.successor = Successor(self.family.listeners(), self.notifier.environ())
             except OSError as error:
                 logger.error("SIGUSR2: no new master can be started: %s.", error.strerror)
                 return
@@ -291,7 +291,7 @@ class Master:
             return
         for service in self.realm.serving():
             logger.info("SIGWINCH: the workers of %s leave, the master stays.", service.name)
-            service.resize(0)
+            service.send_away()
 
     # -- stopping ------------------------------------------------------------------------
     def _stop(self, exit_status: int, timeout: float | None = None) -> None:
@@ -301,9 +301,9 @@ class Master:
             self.notifier.stopping()
         if self.successor is not None:
             self.successor.send(signal.SIGTERM)
+        if self.successor is not None:
+            sockets.claim(self.family.listeners())
         for service in self.services:
-            if self.successor is not None:
-                sockets.claim(service.listeners())
             service.stop(self._now, timeout)
 
     # -- deaths --------------------------------------------------------------------------
@@ -435,8 +435,7 @@ class Master:
         if end is not None:
             successor.let_go()
             self.successor = None
-            for service in self.services:
-                sockets.claim(service.listeners())
+            sockets.claim(self.family.listeners())
             if self._exit_status is None:
                 logger.error("The new master %d %s; this one goes on.", successor.pid,
                              describe_end(end))  # fmt: skip
@@ -460,8 +459,7 @@ class Master:
         self.predecessor.let_go()
         self.predecessor = None
         self._told_ready = False  # nobody listened to us before
-        for service in self.services:
-            sockets.claim(service.listeners())
+        sockets.claim(self.family.listeners())
         self._inherit_until = self._now + INHERITANCE
         if self.control is None:  # a path of its own; with auto every master has another
             self.control = Control.make(self.control_path, self._answer)

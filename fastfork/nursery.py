@@ -77,10 +77,9 @@ class Nursery:
             handle.pid = pid
             os.close(stacks)
             return None
-        for service in self._family.services:
-            for listener in service.listeners():
-                if listener not in generation.listeners:
-                    listener.close()
+        for listener in self._family.listeners():
+            if listener not in generation.listeners:
+                listener.close()
         return mask, stacks
 
     # -- workers -------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fastfork import __version__, memory, sockets, watch, worker
@@ -54,7 +54,8 @@ class Service:
         self.workers: dict[Member, WorkerHandle] = {}
         self.molds: dict[int, MoldHandle] = {}  # by generation; those that load or serve
         self.leaving: list[MoldHandle] = []  # killed, not buried
-        self._revive = False  # a reload brings the workers back that SIGWINCH has sent away
+        self._sent_away = False  # by SIGWINCH: a reload brings the workers back
+        self._revive = False  # this one does
         self.announced = False  # all its workers have been ready once
         self.trouble = ""  # why it does not serve yet
         self.failed = ""  # why the whole server must end
@@ -72,9 +73,11 @@ class Service:
         return self.generation.urls
 
     # -- sockets -------------------------------------------------------------------------
-    def bind(self, passed: sockets.Passed) -> None:
-        """AddressError if one of the addresses cannot be bound."""
-        self.generation.take(_open(self.generation.recipe, passed, []))
+    def bind(self, passed: sockets.Passed, have: Sequence[sockets.Listener] = ()) -> None:
+        """AddressError if one of the addresses cannot be bound, or taken out of `have`."""
+        unused = [listener.address for listener in self.family.unused()]
+        default = list(dict.fromkeys(unused))
+        self.generation.take(_open(self.generation.recipe, passed, have, default))
 
     def listeners(self) -> list[sockets.Listener]:
         """All that are open, of whatever generation."""
@@ -82,9 +85,11 @@ class Service:
         return list(dict.fromkeys(one for edition in editions for one in edition.listeners))
 
     def unbind(self) -> None:
-        sockets.close_all(self.listeners())
+        released = self.listeners()
         for generation in self.generations.values():
             generation.take([])
+        self._next = None
+        self.family.release(released)
 
     # -- its turn ------------------------------------------------------------------------
     def work(self, now: float) -> Plan | None:
@@ -132,22 +137,27 @@ class Service:
         return self.roster.closed and next(self.handles(), None) is None
 
     # -- generations ---------------------------------------------------------------------
-    def prepare(self, recipe: Recipe, *, restart: bool = False) -> Generation:
-        """The next generation, its sockets open, for `reload`.  AddressError; whoever does not
-        use it must `discard` it."""
-        listeners = _open(recipe, sockets.Passed(), self.listeners())
+    def prepare(
+        self, recipe: Recipe, have: Sequence[sockets.Listener], *, restart: bool = False
+    ) -> Generation:
+        """The next generation, its sockets open (or taken out of `have`), for `reload`.
+        AddressError; whoever does not use it must release its sockets."""
+        default: list[sockets.Address] = []
+        if not self.settings.bind:  # as before, whatever that was
+            default = list(dict.fromkeys(one.address for one in self.generation.listeners))
+        late = sockets.Passed(late=True)
+        listeners = _open(recipe, late, [*self.listeners(), *have], default)
         return Generation(self.newest + 1, recipe, listeners, restart=restart)
-
-    def discard(self, generation: Generation) -> None:
-        """It is not to serve: close what it alone has."""
-        used = self.listeners()
-        sockets.close_all(one for one in generation.listeners if one not in used)
 
     def reload(self, generation: Generation, why: str) -> None:
         """Begin what `prepare` has made, at the next turn; `why` is a signal or a command."""
         doing = "restarting" if generation.restart else "reloading"
         logger.info("%s: %s %s.", why, doing, self.name)
-        self._revive = self.roster.size == 0  # SIGWINCH was before
+        self._revive = self._sent_away
+        settings = generation.recipe.settings
+        sockets.adjust(
+            generation.listeners, backlog=settings.backlog, mode=settings.socket_mode,
+            owner=generation.recipe.owner, keepidle=settings.tcp_keepidle)  # fmt: skip
         self._next, self.newest = generation, generation.number  # which may share new sockets
         self._drop_candidate()
 
@@ -176,7 +186,7 @@ class Service:
         if generation is not self.reloading or generation.number == self.roster.generation:
             return
         if self._revive:  # nobody of the old one is to serve again
-            self._revive = False
+            self._revive = self._sent_away = False
             self.roster.adopt(generation.number)
             self.roster.resize(generation.recipe.size)
         else:
@@ -198,7 +208,7 @@ class Service:
         for number in list(self.generations):
             if number not in wanted:
                 generation = self.generations.pop(number)
-                self.discard(generation)
+                self.family.release(generation.listeners)
                 if number in self.molds:
                     self._let_mold_go(number)
 
@@ -426,7 +436,6 @@ class Service:
         self.unbind()
         if self.reloading is not None:
             self._end_reload("it is being stopped.")
-        self._next = None
         for generation in list(self.molds):
             self._let_mold_go(generation)
 
@@ -440,8 +449,13 @@ class Service:
 
     def resize(self, size: int) -> None:
         """How many workers it shall have; at most `MOST_WORKERS`."""
-        self._revive = False
+        self._revive = self._sent_away = False
         self.roster.resize(min(MOST_WORKERS, size))
+
+    def send_away(self) -> None:
+        """All its workers, until a reload."""
+        self.resize(0)
+        self._sent_away = True
 
     def reopen_logs(self) -> None:
         for handle in self.workers.values():
@@ -568,9 +582,12 @@ def _workers(count: int) -> str:
 
 
 def _open(
-    recipe: Recipe, passed: sockets.Passed, kept: list[sockets.Listener]
+    recipe: Recipe,
+    passed: sockets.Passed,
+    have: Sequence[sockets.Listener],
+    default: Sequence[sockets.Address],
 ) -> list[sockets.Listener]:
     settings = recipe.settings
     return sockets.open_all(
         settings.bind, backlog=settings.backlog, mode=settings.socket_mode, owner=recipe.owner,
-        keepidle=settings.tcp_keepidle, passed=passed, kept=kept)  # fmt: skip
+        keepidle=settings.tcp_keepidle, passed=passed, have=have, default=default)  # fmt: skip

@@ -19,6 +19,7 @@ from fastfork.log import logger
 from fastfork.protocol import MOST_WORKERS
 from fastfork.recipe import Generation, Recipe
 from fastfork.service import Service
+from fastfork.sockets import AddressError, Listener
 
 KEPT = ("pid", "control")  # of the server's own settings: for the next start
 
@@ -45,7 +46,11 @@ class Services:
     def bind(self, passed: sockets.Passed) -> None:
         """AddressError if an address cannot be bound."""
         for service in self.all:
-            service.bind(passed)
+            try:
+                service.bind(passed)
+            except AddressError as error:
+                where = _where(self.path, service.generation.recipe)
+                raise AddressError(where + str(error)) from None
 
     def find(self, name: str) -> Service:
         """ConfigError."""
@@ -83,12 +88,9 @@ class Services:
                 raise ConfigError(f"{name} is not in the configuration any more.")
             recipes = {name: recipes[name]}
         there = {one.name: one for one in self.all if one not in self._leaving}
-        plan = _Plan(self._family, there, everything=name is None, restart=restart)
+        plan = _Plan(self._family, there, wanted.file, everything=name is None, restart=restart)
         try:
             plan.prepare(recipes.values())
-        except sockets.AddressError as error:
-            plan.give_up()
-            raise ConfigError(str(error)) from None
         except BaseException:
             plan.give_up()
             raise
@@ -158,13 +160,25 @@ class Services:
         return [name]
 
 
+def _where(path: str | None, one: Recipe) -> str:
+    """The beginning of a sentence about a service, if a file describes it."""
+    return f"{path}, [services.{one.tag}]: " if path is not None and one.tag else ""
+
+
 class _Plan:
     """What a reload will do, as far as it can fail."""
 
     def __init__(
-        self, family: Family, there: Mapping[str, Service], *, everything: bool, restart: bool
+        self,
+        family: Family,
+        there: Mapping[str, Service],
+        path: str | None,
+        *,
+        everything: bool,
+        restart: bool,
     ) -> None:
         self._family = family
+        self._path = path
         self._there = there  # by name
         self._everything = everything
         self._restart = restart
@@ -173,31 +187,57 @@ class _Plan:
         self.added: list[Service] = []
 
     def prepare(self, recipes: Iterable[Recipe]) -> None:
-        """Open all sockets.  ConfigError or AddressError; then the caller must `give_up`."""
+        """Open all sockets.  ConfigError; then the caller must `give_up`."""
         for one in recipes:
             service = self._there.get(one.name)
-            if service is None:
-                self._add(one, first=1)
-            elif not service.roster.closed:
-                generation = service.prepare(one, restart=self._restart)
-                self.changed.append((service, generation))
-            elif self._everything:
-                logger.info("%s stays stopped.", service.name)
-            elif service.over():
-                self._add(one, first=service.newest + 1)
-                self.replaced.append(service)
-            else:
-                raise ConfigError(f"{service.name} is still stopping.")
+            try:
+                self._prepare(one, service)
+            except AddressError as error:
+                sentence = self._taken_by_us(error) or str(error)
+                raise ConfigError(_where(self._path, one) + sentence) from None
+
+    def _prepare(self, one: Recipe, service: Service | None) -> None:
+        if service is None:
+            self._add(one, first=1)
+        elif not service.roster.closed:
+            generation = service.prepare(one, self._free(), restart=self._restart)
+            self.changed.append((service, generation))
+        elif self._everything:
+            logger.info("%s stays stopped.", service.name)
+        elif service.over():
+            self._add(one, first=service.newest + 1)
+            self.replaced.append(service)
+        else:
+            raise ConfigError(f"{service.name} is still stopping.")
 
     def _add(self, one: Recipe, first: int) -> None:
         service = Service(one, self._family, first=first)
         self.added.append(service)
-        service.bind(sockets.Passed())
+        service.bind(sockets.Passed(late=True), self._free())
+
+    def _free(self) -> list[Listener]:
+        """Sockets that any service may have: no two of a configuration have the same address, so
+        who has it now gives it up.  (Port 0 is another port each time.)"""
+        if not self._everything:
+            return self._family.unused()
+        return [one for one in self._family.listeners() if not sockets.is_any_port(one.address)]
+
+    def _taken_by_us(self, error: AddressError) -> str:
+        """A sentence if it is this server that has the address."""
+        if error.taken is None:
+            return ""
+        for service in self._family.services:
+            for listener in service.listeners():
+                if sockets.collide(error.taken, listener):
+                    return (f"Cannot listen on {error.taken}: this server listens on "
+                            f"{listener.address} for {service.name}, which must be given up by a "
+                            "reload before.")
+        return ""
 
     def give_up(self) -> None:
         """Close what was opened."""
-        for service, generation in self.changed:
-            service.discard(generation)
+        for _, generation in self.changed:
+            self._family.release(generation.listeners)
         for service in self.added:
             service.unbind()
             self._family.services.remove(service)

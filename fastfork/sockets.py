@@ -35,7 +35,12 @@ LISTENERS = "FASTFORK_LISTENERS"  # in the environment of a new master: its old 
 
 
 class AddressError(Exception):
-    """An address that is malformed or cannot be bound; its text is one sentence."""
+    """An address that is malformed or cannot be bound; its text is one sentence.  `taken` is the
+    address if somebody has it already."""
+
+    def __init__(self, sentence: str, taken: Address | None = None) -> None:
+        super().__init__(sentence)
+        self.taken = taken
 
 
 class Tcp(NamedTuple):
@@ -143,6 +148,10 @@ class Listener:
             return f"unix:{name}"
         return f"http://{Tcp(name[0], name[1])}"
 
+    def intact(self) -> bool:
+        """Can clients still find it?  The file of a unix socket may have been removed."""
+        return not _is_file(self.address) or _identity(self.address.path) == self._file
+
     def close(self) -> None:
         self.socket.close()
 
@@ -152,6 +161,25 @@ class Listener:
             if _identity(self.address.path) == self._file:
                 os.unlink(self.address.path)
             self._file = None
+
+
+def is_any_port(address: Address) -> bool:
+    """Port 0: the kernel chooses one."""
+    return isinstance(address, Tcp) and address.port == 0
+
+
+def collide(address: Address, listener: Listener) -> bool:
+    """Is it this listener that keeps us from binding the address?"""
+    if address == listener.address:
+        return True
+    if not isinstance(address, Tcp) or listener.socket.family == socket.AF_UNIX:
+        return False
+    return bool(listener.socket.getsockname()[1] == address.port)
+
+
+def is_passed(listener: Listener) -> bool:
+    """By whoever has started us: once it is closed it cannot be had again."""
+    return isinstance(listener.address, (Systemd, Inherited))
 
 
 def _is_file(address: Address) -> TypeGuard[Unix]:
@@ -176,50 +204,67 @@ def open_all(
     owner: Owner | None,
     keepidle: float,
     passed: Passed,
-    kept: Sequence[Listener] = (),
+    have: Sequence[Listener] = (),
+    default: Sequence[Address] = (),
 ) -> list[Listener]:
-    """Listeners for all addresses in `bind`: those of `kept` and those that were passed, the
-    others bound.
+    """Listeners for all addresses in `bind`: those that are in `have`, which stay as they are, and
+    those that were passed; the others are bound.
 
-    Without an address: `kept`, or all sockets from systemd, or DEFAULT_BIND if there are none.  A
-    socket that an old master passed stays as it is, but for its backlog and its keep-alive.
+    Without an address: `default`, or all sockets from systemd, or DEFAULT_BIND if there are none.
+    A socket that an old master passed stays as it is, but for its backlog and its keep-alive.
     AddressError if an address is malformed or cannot be had; then nothing that was opened here
     is left open.
     """
-    rest = list(kept)
-    addresses = [parse(text) for text in bind] or list(dict.fromkeys(old.address for old in kept))
-    addresses = addresses or passed.from_systemd() or [parse(DEFAULT_BIND)]
+    addresses = [parse(text) for text in bind] or list(default) or passed.from_systemd()
+    rest = [listener for listener in dict.fromkeys(have) if listener.intact()]
     listeners: list[Listener] = []
     try:
-        for address in addresses:
-            known = _kept(address, rest, several=not bind)
+        for address in addresses or [parse(DEFAULT_BIND)]:
+            known = _known(address, rest)
             listeners += known
             if not known:
                 for listener in _open(address, backlog, mode, owner, passed):
                     listeners.append(listener)
-        for listener in listeners:
-            _adjust(listener, backlog, keepidle)
-            if listener in kept:
-                _redress(listener, mode, owner)
+                    _adjust(listener, backlog, keepidle)
     except BaseException:
-        close_all(listener for listener in listeners if listener not in kept)
+        close_all(listener for listener in listeners if listener not in have)
         raise
     return listeners
 
 
-def _kept(address: Address, rest: list[Listener], *, several: bool) -> list[Listener]:
-    """Those that serve `address` already, which leave `rest`: `several`, or one of them (port 0
-    may be asked for twice), but all that systemd has passed under a name."""
+def _known(address: Address, rest: list[Listener]) -> list[Listener]:
+    """Those that serve `address` already, which leave `rest`.  An address that is there twice
+    (port 0) has one each time; systemd may have passed several under a name."""
     found = [listener for listener in rest if listener.address == address]
-    if not (several or isinstance(address, Systemd)):
+    if not isinstance(address, Systemd):
         del found[1:]
     for listener in found:
         rest.remove(listener)
     return found
 
 
+def adjust(
+    listeners: Iterable[Listener],
+    *,
+    backlog: int,
+    mode: int | None,
+    owner: Owner | None,
+    keepidle: float,
+) -> None:
+    """Give to sockets that are open already what can still be changed of them.  What cannot be
+    is a warning."""
+    for listener in listeners:
+        try:
+            _adjust(listener, backlog, keepidle)
+            dressed = mode is not None or owner is not None
+            if dressed and listener.owns_file and _is_file(listener.address):
+                _dress(listener.address.path, mode, owner)
+        except OSError as error:
+            logger.warning("%s stays as it was: %s.", listener.address, error.strerror)
+
+
 def _adjust(listener: Listener, backlog: int, keepidle: float) -> None:
-    """What can be changed of a socket that listens already; `keepidle` in seconds, 0: off."""
+    """`keepidle` in seconds, 0: off."""
     sock = listener.socket
     if isinstance(listener.address, (Tcp, Unix)):  # else it is for whoever made it to say
         sock.listen(backlog)
@@ -229,17 +274,6 @@ def _adjust(listener: Listener, backlog: int, keepidle: float) -> None:
         if keepidle > 0:
             idle = min(LONGEST_KEEPIDLE, max(1, round(keepidle)))
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
-
-
-def _redress(listener: Listener, mode: int | None, owner: Owner | None) -> None:
-    """AddressError."""
-    if mode is None and owner is None:
-        return
-    if listener.owns_file and _is_file(listener.address):
-        try:
-            _dress(listener.address.path, mode, owner)
-        except OSError as error:
-            raise _cannot(listener.address, error) from None
 
 
 def close_all(listeners: Iterable[Listener]) -> None:
@@ -262,6 +296,10 @@ def _open(
         while (sock := passed.take(address)) is not None:
             yield Listener(address, sock)
     elif isinstance(address, Inherited):
+        if passed.late:
+            raise AddressError(
+                f"Cannot listen on {address}: a descriptor is taken over at the start only, and "
+                "this one was not.")
         passed.forget(address.fd)
         yield bind(address, backlog)
     elif (sock := passed.take(address)) is not None:
@@ -294,7 +332,9 @@ def bind(
 
 
 def _cannot(address: Address, error: OSError | UnicodeError) -> AddressError:
-    return AddressError(f"Cannot listen on {address}: {_reason(address, error)}.")
+    is_taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+    return AddressError(f"Cannot listen on {address}: {_reason(address, error)}.",
+                        address if is_taken else None)  # fmt: skip
 
 
 def _bind_tcp(address: Tcp) -> socket.socket:
@@ -459,7 +499,11 @@ class Passed:
         self,
         by_systemd: Iterable[tuple[str, int]] = (),
         by_old_master: Mapping[str, Sequence[int]] | None = None,
+        *,
+        late: bool = False,
     ) -> None:
+        """`late`: nothing is there any more, the server runs."""
+        self.late = late
         self._waiting = {text: list(fds) for text, fds in (by_old_master or {}).items()}
         for name, fd in by_systemd:
             self._waiting.setdefault(str(Systemd(name)), []).append(fd)
@@ -495,18 +539,24 @@ class Passed:
             if fd in fds:
                 fds.remove(fd)
 
-    def close_unused(self) -> None:
-        """When all services have what they want: close the rest, and say so."""
+    def spare(self) -> list[Listener]:
+        """When all services have what they want: what systemd has passed besides, for those that
+        a reload may bring.  What is the old master's is closed.  Both are told."""
+        found: list[Listener] = []
+        for address in self.from_systemd():
+            logger.warning("%s was passed but nothing is bound to it.", address)
+            try:
+                while (sock := self.take(address)) is not None:
+                    found.append(Listener(address, sock))
+            except AddressError as error:
+                logger.warning("%s", error)
         for text, fds in self._waiting.items():
             for fd in fds:
-                if text.startswith(str(Systemd(""))):
-                    logger.warning(
-                        "%s was passed (descriptor %d) but nothing is bound to it; it is closed.",
-                        text, fd)  # fmt: skip
-                else:
+                if not text.startswith(str(Systemd(""))):
                     logger.info("%s of the old master is not wanted any more.", text)
                 os.close(fd)
         self._waiting.clear()
+        return found
 
 
 def activated(environ: MutableMapping[str, str] = os.environ) -> list[tuple[str, int]]:

@@ -15,6 +15,10 @@ def answer(start_response, text):
     return [body]
 
 
+def where(environ, start_response):
+    return answer(start_response, os.environ["WHERE"])
+
+
 def failing(environ, start_response):
     raise ValueError("as always")
 

@@ -4,6 +4,7 @@ the file changes nothing."""
 import os
 import signal
 import socket
+import sys
 
 import pytest
 from harness import alive, wait_for
@@ -84,6 +85,90 @@ def test_an_address_changes_and_the_others_are_not_dropped(realm):
     assert new == f"unix:{realm.directory}/new.sock"
     assert tcp == f"http://127.0.0.1:{server.address[1]}"
     assert f"one is on {new}, {tcp} now." in server.stderr
+
+
+def test_addresses_move_between_services(realm):
+    """Two change places, a third takes over that of one that is renamed: nothing is dropped."""
+    app = "app = 'small_apps:where'\nenvironment = {{ WHERE = '{}' }}\nbind = 'unix:{}.sock'"
+    realm.write(one=app.format("one", "a"), two=app.format("two", "b"),
+                three=app.format("three", "c"))
+    server = realm.start()
+    assert [realm.get(name).body for name in "abc"] == [b"one", b"two", b"three"]
+    before = kinds_at_rest(server)
+    realm.write(one=app.format("one", "b"), two=app.format("two", "a"),
+                drei=app.format("drei", "c"))
+    assert realm.reload() == {"one": good(2), "two": good(2), "drei": good(1)}
+    wait_for(lambda: realm.names() == ["one", "two", "drei"])
+    wait_for(lambda: [realm.get(name).body for name in "abc"] == [b"two", b"one", b"drei"])
+    wait_for(lambda: kinds(server.pid) == before)
+
+
+def test_an_address_that_another_has_is_refused_with_its_name(realm):
+    app = "app = 'small_apps:pid'\nbind = "
+    realm.write(one=app + "'127.0.0.1:0'", two=app + "'unix:two.sock'")
+    port = realm.start().address[1]
+    realm.write(one=app + f"'0.0.0.0:{port}'", two=app + "'unix:two.sock'")
+    error = realm.ask("reload")["error"]
+    assert f"{realm.file}, [services.one]: Cannot listen on 0.0.0.0:{port}: " in error
+    assert "this server listens on 127.0.0.1:0 for one" in error
+    realm.write(one=app + "'unix:one.sock'", two=app + "['unix:two.sock', '127.0.0.1:0']")
+    assert "one is still" not in realm.ask("reload", "two").get("error", "")
+
+
+def test_what_is_scaled_to_none_stays_so(realm):
+    realm.write(one="small_apps:pid", two="small_apps:pid")
+    realm.start()
+    realm.ask("scale", "one", workers=0)
+    wait_for(lambda: not realm.workers("one"))
+    assert realm.reload() == {"one": good(2), "two": good(2)}
+    assert realm.status("one")["size"] == 0
+    realm.ask("scale", "one", workers=1)
+    wait_for(lambda: realm.workers("one"))
+
+
+def test_a_refused_file_does_not_change_the_sockets(realm):
+    app = "app = 'small_apps:pid'\n"
+    realm.write(one=app + "socket_mode = '0600'", two=app)
+    realm.start()
+    file = realm.directory / "one.sock"
+    realm.write(one=app + "socket_mode = '0666'", two=app + "bind = 'unix:absent/s'")
+    assert "absent" in realm.ask("reload")["error"]
+    assert file.stat().st_mode & 0o777 == 0o600
+    realm.write(one=app + "socket_mode = '0666'", two=app)
+    realm.reload()
+    assert file.stat().st_mode & 0o777 == 0o666
+
+
+def test_what_systemd_has_passed_is_there_as_long_as_the_server(realm):
+    """Of a service that is stopped or removed, and of one that comes later."""
+    app = "app = 'small_apps:pid'\nbind = 'systemd:{}'"
+    with socket.create_server(("127.0.0.1", 0)) as web, socket.create_server(
+        ("127.0.0.1", 0)
+    ) as late:
+        realm.write(one=app.format("web"), two="small_apps:pid")
+        launch = ("import fcntl, os, sys; "
+                  "a, b = (fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in sys.argv[1:3]); "
+                  "os.dup2(a, 3); os.dup2(b, 4); os.environ['LISTEN_PID'] = str(os.getpid()); "
+                  "os.execv(sys.argv[3], sys.argv[3:])")
+        server = realm.start(
+            pass_fds=(web.fileno(), late.fileno()),
+            launcher=[sys.executable, "-c", launch, str(web.fileno()), str(late.fileno())],
+            env={"LISTEN_FDS": "2", "LISTEN_FDNAMES": "web:late"})
+        url = realm.status("one")["listen"]
+        assert url == [f"http://127.0.0.1:{web.getsockname()[1]}"]
+        assert "systemd:late was passed but nothing is bound to it." in server.stderr
+        realm.ask("stop", "one")
+        wait_for(lambda: realm.status("one")["state"] == "stopped")
+        assert realm.reload("one") == {"one": good(2)}
+        assert realm.status("one")["listen"] == url
+        realm.write(two="small_apps:pid")
+        realm.reload()
+        wait_for(lambda: realm.names() == ["two"])
+        realm.write(one=app.format("web"), two="small_apps:pid", three=app.format("late"))
+        assert realm.reload() == {"one": good(1), "two": good(3), "three": good(1)}
+        assert realm.status("one")["listen"] == url
+        assert realm.status("three")["listen"] == [f"http://127.0.0.1:{late.getsockname()[1]}"]
+        assert "Traceback" not in server.stderr
 
 
 @pytest.mark.parametrize(

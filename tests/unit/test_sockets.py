@@ -574,26 +574,28 @@ def test_an_unknown_name():
     with pytest.raises(AddressError) as caught:
         open_all("systemd:wbe", passed=passed)
     assert str(caught.value) == f"{start}, only systemd:web."
-    passed.close_unused()
+    sockets.close_all(passed.spare())
     with pytest.raises(AddressError) as caught:
         open_all("systemd:wbe", passed=Passed())
     assert str(caught.value) == f"{start}."
     assert sentence_of("systemd:wbe") == f"{start}."
 
 
-def test_sockets_that_nobody_uses_are_closed_with_a_warning(have, messages):
+def test_sockets_of_systemd_that_nobody_uses_are_kept_with_a_warning(have, messages):
+    """A reload may bring a service that wants them."""
     web, admin, third = (tcp().detach() for _ in range(3))
     passed = Passed([("web", web), ("admin", admin), ("third", third)])
     assert numbers(have("systemd:web", f"fd://{third}", passed=passed)) == [
         ("systemd:web", web), (f"fd://{third}", third)]  # fmt: skip
-    passed.close_unused()
+    spare = passed.spare()
+    assert numbers(spare) == [("systemd:admin", admin)]
     warnings = [line for line in messages().splitlines() if "[WARNING]" in line]
     assert len(warnings) == 1
-    assert f"systemd:admin was passed (descriptor {admin}) but nothing is bound" in warnings[0]
+    assert "systemd:admin was passed but nothing is bound to it." in warnings[0]
     open_now = descriptors()
-    assert admin not in open_now and web in open_now and third in open_now
-    passed.close_unused()
-    assert messages() == ""
+    assert admin in open_now and web in open_now and third in open_now
+    assert passed.spare() == [] and messages() == ""
+    sockets.close_all(spare)
 
 
 def test_a_passed_socket_that_is_no_listener():
@@ -725,7 +727,7 @@ def test_sockets_that_the_new_master_does_not_want_are_closed(have, tmp_path, me
     before = descriptors()
     passed = handed(old)
     new = have("127.0.0.1:0", passed=passed)
-    passed.close_unused()
+    assert passed.spare() == []
     said = messages()
     assert f"[INFO] unix:{tmp_path}/s of the old master is not wanted any more." in said
     assert "[INFO] 127.0.0.1:0 of the old master is not wanted any more." in said
@@ -807,3 +809,88 @@ def test_a_listener_removes_its_file_unless_told_otherwise(tmp_path):
     listener.remove()
     assert not path.exists()
     listener.close()
+
+
+# -- sockets that are open already -------------------------------------------------------
+def kept(bind, have, **more):
+    """What a reload opens for `bind`."""
+    return sockets.open_all(bind, backlog=8, mode=None, owner=None, keepidle=0.0,
+                            passed=Passed(late=True), have=have, **more)  # fmt: skip
+
+
+def test_an_address_that_stays_keeps_its_socket(have, tmp_path):
+    old = have("127.0.0.1:0", f"unix:{tmp_path}/s", "127.0.0.1:0")
+    new = kept([f"unix:{tmp_path}/s", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"], old)
+    assert new[:3] == [old[1], old[0], old[2]]
+    assert new[3] not in old
+    sockets.close_all(new[3:])
+
+
+def test_if_one_cannot_be_had_those_that_were_there_stay_open(have, tmp_path):
+    old = have(f"unix:{tmp_path}/s")
+    with pytest.raises(AddressError):
+        kept([f"unix:{tmp_path}/s", f"unix:{tmp_path}/absent/s"], old)
+    assert old[0].socket.fileno() >= 0 and old[0].intact()
+
+
+def test_all_that_systemd_passed_under_a_name_stay_together(have):
+    fds = [tcp().detach() for _ in range(2)]
+    old = have("systemd:web", passed=Passed([("web", fd) for fd in fds]))
+    assert kept(["systemd:web"], [*old, *old]) == old
+    assert kept([], [*old, *old], default=[old[0].address]) == old
+
+
+def test_a_socket_whose_file_is_gone_is_made_again(have, tmp_path):
+    old = have(f"unix:{tmp_path}/s")
+    (tmp_path / "s").unlink()
+    [new] = kept([f"unix:{tmp_path}/s"], old)
+    assert new is not old[0] and new.intact() and not old[0].intact()
+    sockets.close_all(old)
+    assert (tmp_path / "s").exists()        # it is another one's now
+    sockets.close_all([new])
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_descriptor_is_taken_over_at_the_start_only(have):
+    sock = tcp()
+    with pytest.raises(AddressError, match="at the start only"):
+        kept([f"fd://{sock.fileno()}"], [])
+    old = have(f"fd://{sock.fileno()}")
+    assert kept([f"fd://{sock.detach()}"], old) == old
+
+
+@root
+def test_what_can_be_changed_of_an_open_socket(have, tmp_path):
+    tcp_one, unix = have("127.0.0.1:0", f"unix:{tmp_path}/s")
+    sockets.adjust([tcp_one, unix], backlog=3, mode=0o604, owner=identity.owner(":daemon"),
+                   keepidle=90.4)  # fmt: skip
+    assert tcp_one.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert tcp_one.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 90
+    found = (tmp_path / "s").stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_gid) == (0o604, DAEMON.pw_gid)
+    with socket.create_connection(tcp_one.socket.getsockname()):
+        accepted, _ = tcp_one.socket.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 90
+    sockets.adjust([tcp_one], backlog=3, mode=None, owner=None, keepidle=0.0)
+    assert tcp_one.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
+
+
+def test_what_cannot_be_changed_is_a_warning(have, tmp_path, messages):
+    [unix] = have(f"unix:{tmp_path}/s")
+    (tmp_path / "s").unlink()
+    sockets.adjust([unix], backlog=3, mode=0o600, owner=None, keepidle=0.0)
+    assert f"[WARNING] unix:{tmp_path}/s stays as it was: No such file" in messages()
+
+
+def test_who_keeps_an_address_from_being_bound(have, tmp_path):
+    [tcp_one, unix] = have("127.0.0.1:0", f"unix:{tmp_path}/s")
+    port = tcp_one.socket.getsockname()[1]
+    for text, by_tcp, by_unix in [
+        (f"0.0.0.0:{port}", True, False), (f"localhost:{port}", True, False),
+        ("127.0.0.1:1", False, False), (f"unix:{tmp_path}/s", False, True),
+        (f"unix:{tmp_path}/t", False, False),
+    ]:  # fmt: skip
+        address = sockets.parse(text)
+        assert sockets.collide(address, tcp_one) is by_tcp
+        assert sockets.collide(address, unix) is by_unix
