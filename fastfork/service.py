@@ -388,7 +388,8 @@ class Service:
         if self.reloading is not None and self.reloading.number == self.roster.generation:
             self._follow()
             self._end_reload(report.sentence)  # there is nothing to go back to
-        if not self.announced:
+        told = 0 if self.outcome is None else self.outcome["generation"]
+        if not self.announced and told <= self.roster.generation:  # else of a newer one
             self._tell_outcome(self.roster.generation, report.sentence)
         if not self.announced or self.roster.ready_count() == 0:
             self.trouble = report.sentence
@@ -516,6 +517,10 @@ class Service:
             self.family.master)  # fmt: skip
         if self.greeting:
             write(self.greeting + "\n")
+
+    def settled(self) -> bool:
+        """Is it known how its start went?  Nobody waits for one that is not to serve."""
+        return bool(self.announced or self.trouble or self.roster.closed or self.roster.size == 0)
 
     def state(self) -> str:
         """In a word, for `fastfork status`."""
