@@ -148,7 +148,10 @@ class Service:
         doing = "restarting" if generation.restart else "reloading"
         logger.info("%s: %s %s.", why, doing, self.name)
         self._revive = self.roster.size == 0  # SIGWINCH was before
-        self._next, self.newest = generation, generation.number  # which may share new sockets
+        before, self._next = self._next, generation  # which may share new sockets
+        self.newest = generation.number
+        if before is not None and before.number not in self.generations:
+            self.discard(before)  # it has never begun
         self._drop_candidate()
 
     def _begin_next(self, now: float) -> Plan | None:
@@ -161,15 +164,10 @@ class Service:
             self.reloading = generation
             before, after = self.settings, generation.recipe.settings
             self.roster.exclusive = before.exclusive or after.exclusive or generation.restart
-        if generation.recipe.preload == "off":
-            self._loaded_nowhere(generation)
+        if generation.direct:
+            self._loaded(generation)
             return None
         return self.nursery.start_mold(generation, now)
-
-    def _loaded_nowhere(self, generation: Generation) -> None:
-        """Its workers import the application each for itself."""
-        generation.direct = True
-        self._loaded(generation)
 
     def _loaded(self, generation: Generation) -> None:
         """Workers can be made of it: of a new one, the first."""
@@ -281,7 +279,8 @@ class Service:
         self._let_mold_go(handle.generation)
         if report.remains:
             self._tell_remains(report.remains)
-            self._loaded_nowhere(generation)
+            generation.direct = True
+            self._loaded(generation)
         else:
             self.mold_failed(handle.generation, report, now)
 

@@ -1,7 +1,7 @@
 """The services of a master while it runs, without a process: nobody has its turn here."""
 
-import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +62,44 @@ def test_a_reload_without_a_working_directory_is_refused(realm, tmp_path, monkey
     with pytest.raises(ConfigError, match="cannot be read: No such file or directory"):
         realm.reload()
     assert [service.name for service in realm.services.all] == ["one", "two"]
+
+
+def test_of_two_reloads_in_one_turn_the_first_leaves_nothing(realm):
+    """Neither sockets nor their files; what both want stays open."""
+    realm.start(one="bind = ['unix:one']")
+    realm.reload()
+    (service,) = realm.services.all
+    before = service.listeners()
+    realm.write(one="bind = ['unix:one', 'unix:mistake', 'unix:new']")
+    realm.reload()
+    realm.write(one="bind = ['unix:one', 'unix:new']")
+    assert realm.reload() == {"one": 4}
+    assert realm.listens("one") and realm.listens("new")
+    assert not (realm.directory / "mistake").exists()
+    assert len(service.listeners()) == len(before) + 1
+    assert len(sockets_below(realm.directory)) == 2
+
+
+def sockets_below(directory):
+    """Listening unix sockets of this process there."""
+    rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    return [row[7] for row in rows if row[3] == "00010000" and row[7].startswith(f"{directory}/")]
+
+
+def test_a_reload_before_the_first_turn_leaves_the_first_generation_as_it_is(realm):
+    """It is not given a mold that its settings do not want."""
+    realm.start(one="bind = 'unix:one'\npreload = 'off'")
+    (service,) = realm.services.all
+    first = service.generation
+    realm.reload()
+    assert first.direct
+
+
+def test_a_refused_reload_closes_what_it_has_opened(realm):
+    realm.start(one="")
+    realm.write(new="", one="bind = ['unix:one', 'unix:more']", two="bind = '192.0.2.1:1'")
+    with pytest.raises(ConfigError, match=r"192\.0\.2\.1:1"):
+        realm.reload()
+    assert realm.listens("one")
+    assert sockets_below(realm.directory) == [str(realm.directory / "one")]
+    assert [service.name for service in realm.services.all] == ["one"]
