@@ -92,6 +92,7 @@ class Service:
         plan = self._begin_next(now)
         if plan is not None:
             return plan
+        self.roster.exclusive = self._exclusive()
         self.roster.settle(now)
         self.overseer.kill_condemned(now)
         if now >= self.overseer.look_at:
@@ -162,12 +163,20 @@ class Service:
         self.generations[generation.number] = generation
         if generation is not self.generation:
             self.reloading = generation
-            before, after = self.settings, generation.recipe.settings
-            self.roster.exclusive = before.exclusive or after.exclusive or generation.restart
+            self.roster.exclusive = self._exclusive()
         if generation.direct:
             self._loaded(generation)
             return None
         return self.nursery.start_mold(generation, now)
+
+    def _exclusive(self) -> bool:
+        """Does who serves, who shall, or somebody who is still there, want to be alone?"""
+        coming = self.reloading
+        return (
+            self.settings.exclusive
+            or (coming is not None and (coming.restart or coming.recipe.settings.exclusive))
+            or any(handle.settings.exclusive for handle in self.workers.values())
+        )
 
     def _loaded(self, generation: Generation) -> None:
         """Workers can be made of it: of a new one, the first."""
@@ -185,7 +194,6 @@ class Service:
         if self.roster.candidate is not None:
             self.roster.abandon()
         self.reloading = None
-        self.roster.exclusive = self.settings.exclusive
         self._close_generations()
 
     def _close_generations(self) -> None:
@@ -210,7 +218,6 @@ class Service:
         assert self.reloading is not None
         self._tell_outcome(self.reloading.number, why)
         self.reloading = None
-        self.roster.exclusive = self.settings.exclusive
 
     def _tell_outcome(self, generation: int, why: str = "") -> None:
         self.outcome = {"generation": generation, "ok": not why, "why": why}

@@ -7,7 +7,7 @@ import signal
 import socket
 
 import pytest
-from harness import alive, wait_for
+from harness import alive, children, wait_for
 from load import Load
 from seen import kinds, kinds_at_rest
 
@@ -278,6 +278,27 @@ def test_an_exclusive_service_becomes_one_with_its_next_generation(realm, gate):
         assert client.read_response().complete
     assert realm.wait_outcome("one", 2) == good(2)
     assert realm.workers("one") != [old]
+
+
+def test_an_exclusive_generation_is_alone_however_many_reloads_follow(realm, gate):
+    """It is not exclusive any more with the second generation; with the third the first is still
+    there."""
+    realm.write(one="app = 'small_apps:wait'\nexclusive = true")
+    server = realm.start()
+    (old,) = realm.workers("one")
+    with realm.connect("one") as client:
+        client.send(f"GET /?{gate.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        gate.reached()
+        realm.write(one="app = 'small_apps:wait'\npreload = 'off'")
+        realm.ask("reload")
+        wait_for(lambda: not realm.workers("one"))
+        realm.ask("reload")
+        realm.ask("status")  # which is answered after the turn of the service
+        assert children(server.pid) == [old]
+        gate.open()
+        assert client.read_response().complete
+    assert realm.wait_outcome("one", 3) == good(3)
+    assert not alive(old)
 
 
 # -- isolation ---------------------------------------------------------------------------
