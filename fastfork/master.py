@@ -148,9 +148,14 @@ class Master:
             return
         if any(service.failed for service in self.services):
             self._stop(EXIT_UNUSABLE, None if self.ready else BOOT_FAILURE_GRACE)
-        elif not self.ready and all(service.trouble for service in self.services):
+        elif self.ready:
+            return
+        elif all(service.trouble for service in self.services):
             if len(self.services) > 1:
                 logger.critical("None of the services can be started.")
+            self._stop(EXIT_UNUSABLE, BOOT_FAILURE_GRACE)
+        elif self.predecessor is not None and any(service.trouble for service in self.services):
+            logger.critical("Not all of the services can be started, so the old master goes on.")
             self._stop(EXIT_UNUSABLE, BOOT_FAILURE_GRACE)
 
     def _over(self) -> bool:
@@ -351,7 +356,7 @@ class Master:
     def _announce(self) -> None:
         for service in self.services:
             service.announce()
-        settled = all(service.announced or service.trouble for service in self.services)
+        settled = all(service.settled() for service in self.services)
         if not self.ready and settled and any(service.announced for service in self.services):
             self.ready = True
             self._tell_ready()
@@ -362,7 +367,7 @@ class Master:
 
     def _summary(self) -> str:
         return "; ".join(
-            f"{service.name} on {', '.join(service.urls)}" for service in self.services)
+            f"{service.name} on {', '.join(service.urls)}" for service in self.realm.serving())
 
     def _tell_ready(self) -> None:
         if self.predecessor is not None:
@@ -372,7 +377,8 @@ class Master:
         facts = {
             "pid": self.pid,
             "listen": [url for service in self.services for url in service.urls],
-            "workers": [h.pid for service in self.services for h in service.workers.values()],
+            "workers": [member.pid for service in self.services for member in service.workers
+                        if member.is_ready],
         }
         try:
             os.write(self.ready_fd, json.dumps(facts).encode() + b"\n")

@@ -61,7 +61,7 @@ class Generation:
         self.recipe = recipe
         self.take(listeners)
         self.restart = restart  # all workers of before are gone before it has one
-        self.direct = False  # its workers import the application each for itself
+        self.direct = recipe.preload == "off"  # its workers import the application themselves
 
     def take(self, listeners: list[sockets.Listener]) -> None:
         self.listeners = listeners

@@ -97,6 +97,7 @@ class Service:
         plan = self._begin_next(now)
         if plan is not None:
             return plan
+        self.roster.exclusive = self._exclusive()
         self.roster.settle(now)
         self.overseer.kill_condemned(now)
         if now >= self.overseer.look_at:
@@ -158,7 +159,10 @@ class Service:
         sockets.adjust(
             generation.listeners, backlog=settings.backlog, mode=settings.socket_mode,
             owner=generation.recipe.owner, keepidle=settings.tcp_keepidle)  # fmt: skip
-        self._next, self.newest = generation, generation.number  # which may share new sockets
+        before, self._next = self._next, generation  # which may share new sockets
+        self.newest = generation.number
+        if before is not None and before.number not in self.generations:
+            self.family.release(before.listeners)  # it has never begun
         self._drop_candidate()
 
     def _begin_next(self, now: float) -> Plan | None:
@@ -169,17 +173,20 @@ class Service:
         self.generations[generation.number] = generation
         if generation is not self.generation:
             self.reloading = generation
-            before, after = self.settings, generation.recipe.settings
-            self.roster.exclusive = before.exclusive or after.exclusive or generation.restart
-        if generation.recipe.preload == "off":
-            self._loaded_nowhere(generation)
+            self.roster.exclusive = self._exclusive()
+        if generation.direct:
+            self._loaded(generation)
             return None
         return self.nursery.start_mold(generation, now)
 
-    def _loaded_nowhere(self, generation: Generation) -> None:
-        """Its workers import the application each for itself."""
-        generation.direct = True
-        self._loaded(generation)
+    def _exclusive(self) -> bool:
+        """Does who serves, who shall, or somebody who is still there, want to be alone?"""
+        coming = self.reloading
+        return (
+            self.settings.exclusive
+            or (coming is not None and (coming.restart or coming.recipe.settings.exclusive))
+            or any(handle.settings.exclusive for handle in self.workers.values())
+        )
 
     def _loaded(self, generation: Generation) -> None:
         """Workers can be made of it: of a new one, the first."""
@@ -197,7 +204,6 @@ class Service:
         if self.roster.candidate is not None:
             self.roster.abandon()
         self.reloading = None
-        self.roster.exclusive = self.settings.exclusive
         self._close_generations()
 
     def _close_generations(self) -> None:
@@ -222,7 +228,6 @@ class Service:
         assert self.reloading is not None
         self._tell_outcome(self.reloading.number, why)
         self.reloading = None
-        self.roster.exclusive = self.settings.exclusive
 
     def _tell_outcome(self, generation: int, why: str = "") -> None:
         self.outcome = {"generation": generation, "ok": not why, "why": why}
@@ -291,7 +296,8 @@ class Service:
         self._let_mold_go(handle.generation)
         if report.remains:
             self._tell_remains(report.remains)
-            self._loaded_nowhere(generation)
+            generation.direct = True
+            self._loaded(generation)
         else:
             self.mold_failed(handle.generation, report, now)
 
@@ -398,7 +404,8 @@ class Service:
         if self.reloading is not None and self.reloading.number == self.roster.generation:
             self._follow()
             self._end_reload(report.sentence)  # there is nothing to go back to
-        if not self.announced:
+        told = 0 if self.outcome is None else self.outcome["generation"]
+        if not self.announced and told <= self.roster.generation:  # else of a newer one
             self._tell_outcome(self.roster.generation, report.sentence)
         if not self.announced or self.roster.ready_count() == 0:
             self.trouble = report.sentence
@@ -530,6 +537,10 @@ class Service:
             self.family.master)  # fmt: skip
         if self.greeting:
             write(self.greeting + "\n")
+
+    def settled(self) -> bool:
+        """Is it known how its start went?  Nobody waits for one that is not to serve."""
+        return bool(self.announced or self.trouble or self.roster.closed or self.roster.size == 0)
 
     def state(self) -> str:
         """In a word, for `fastfork status`."""

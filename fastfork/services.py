@@ -79,8 +79,7 @@ class Services:
     ) -> dict[str, int]:
         """Read the configuration and begin new generations, of the service `name` or of all.
         Returns their numbers by name.  ConfigError; then nothing has changed."""
-        wanted = self._load()
-        recipes = {one.name: one for one in map(recipe.make, wanted.services)}
+        wanted, recipes = self._read()
         names = list(recipes)
         if name is not None:
             if name not in recipes:
@@ -105,6 +104,16 @@ class Services:
             logger.info("%s: starting %s.", why, service.name)
         self._sort(names)
         return plan.numbers()
+
+    def _read(self) -> tuple[Deployment, dict[str, Recipe]]:
+        """ConfigError, whatever it is that fails: a server that runs must not end for it."""
+        try:
+            wanted = self._load()
+            return wanted, {one.name: one for one in map(recipe.make, wanted.services)}
+        except sockets.AddressError as error:
+            raise ConfigError(str(error)) from None
+        except OSError as error:  # the working directory is gone, and a relative path counts
+            raise ConfigError(f"The configuration cannot be read: {error.strerror}.") from None
 
     def _sort(self, names: list[str]) -> None:
         """As they are written; those that leave come last."""

@@ -2,12 +2,13 @@
 the file changes nothing."""
 
 import os
+import re
 import signal
 import socket
 import sys
 
 import pytest
-from harness import alive, wait_for
+from harness import alive, children, wait_for
 from load import Load
 from seen import kinds, kinds_at_rest
 
@@ -364,6 +365,27 @@ def test_an_exclusive_service_becomes_one_with_its_next_generation(realm, gate):
     assert realm.workers("one") != [old]
 
 
+def test_an_exclusive_generation_is_alone_however_many_reloads_follow(realm, gate):
+    """It is not exclusive any more with the second generation; with the third the first is still
+    there."""
+    realm.write(one="app = 'small_apps:wait'\nexclusive = true")
+    server = realm.start()
+    (old,) = realm.workers("one")
+    with realm.connect("one") as client:
+        client.send(f"GET /?{gate.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        gate.reached()
+        realm.write(one="app = 'small_apps:wait'\npreload = 'off'")
+        realm.ask("reload")
+        wait_for(lambda: not realm.workers("one"))
+        realm.ask("reload")
+        realm.ask("status")  # which is answered after the turn of the service
+        assert children(server.pid) == [old]
+        gate.open()
+        assert client.read_response().complete
+    assert realm.wait_outcome("one", 3) == good(3)
+    assert not alive(old)
+
+
 # -- isolation ---------------------------------------------------------------------------
 def test_a_service_that_does_not_boot_does_not_keep_the_others_from_serving(realm, tmp_path):
     (tmp_path / "bad.py").write_text("1 / 0\n")
@@ -376,6 +398,38 @@ def test_a_service_that_does_not_boot_does_not_keep_the_others_from_serving(real
     (tmp_path / "bad.py").write_text("from small_apps import pid as app\n")
     wait_for(lambda: realm.status("bad")["state"] == "serving", message=lambda: server.stderr)
     assert realm.get("bad").status == 200
+
+
+@pytest.mark.parametrize("preload", ["on", "off"])
+def test_the_outcome_is_that_of_the_newest_generation(realm, tmp_path, preload):
+    """Not that of an old one that has never served and is tried again."""
+    (tmp_path / "bad.py").write_text("1 / 0\n")
+    realm.write(bad=f"app = 'bad:app'\npython_path = '.'\npreload = '{preload}'",
+                good="small_apps:pid")
+    server = realm.start()
+    assert not realm.reload("bad")["bad"]["ok"]
+    tries = server.stderr.count("Next try in")
+    wait_for(lambda: server.stderr.count("Next try in") > tries)
+    assert realm.status("bad")["outcome"]["generation"] == 2
+
+
+@pytest.mark.parametrize("wish", [{"command": "stop"}, {"command": "scale", "workers": 0}])
+def test_ready_without_one_that_is_not_wanted_any_more(realm, tmp_path, wish):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "slow.py").write_text(f"open({str(tmp_path / 'fifo')!r}).read()\n")
+    realm.write(slow="app = 'slow:app'\npython_path = '.'", good="small_apps:pid")
+    server = realm.start(wait=False)
+    wait_for(lambda: realm.control.exists() and realm.workers("good"))
+    realm.ask(service="slow", **wish)
+    assert server.wait_ready()["workers"] == realm.workers("good")
+
+
+def test_the_line_of_ready_fd_has_the_workers_that_are_ready(realm, tmp_path):
+    (tmp_path / "bad.py").write_text("1 / 0\n")
+    realm.write(bad="app = 'bad:app'\npython_path = '.'\npreload = 'off'",
+                good="small_apps:pid", defaults="workers = 2")
+    server = realm.start()
+    assert server.ready["workers"] == realm.workers("good")
 
 
 def test_if_none_boots_that_is_the_end(realm, tmp_path):
@@ -415,6 +469,23 @@ def test_a_binary_upgrade_takes_all_services_along(realm):
     finally:
         os.kill(new["pid"], signal.SIGTERM)
         wait_for(lambda: not alive(new["pid"]))
+
+
+def test_a_binary_upgrade_that_would_lose_a_service_is_none(realm, tmp_path):
+    """The old master goes on, and with it the service that does not boot any more."""
+    (tmp_path / "web.py").write_text("from small_apps import pid as app\n")
+    realm.write(one="app = 'web:app'\npython_path = '.'", two="small_apps:pid")
+    server = realm.start()
+    (tmp_path / "web.py").write_text("1 / 0\n")
+    server.signal(signal.SIGUSR2)
+    server.wait_stderr("SIGUSR2: a new master starts, pid ")
+    new = int(re.search(r"starts, pid ([0-9]+)", server.stderr)[1])
+    try:
+        server.wait_stderr(f"The new master {new} ended with exit status 2; this one goes on.")
+    finally:
+        if alive(new):
+            os.kill(new, signal.SIGTERM)
+    assert realm.get("one").status == realm.get("two").status == 200
 
 
 def test_entries_of_workers_carry_the_name_of_their_service(realm):
