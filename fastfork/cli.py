@@ -73,6 +73,10 @@ def _run_import_gunicorn(arguments: argparse.Namespace) -> int:
 
 def _loader(arguments: argparse.Namespace, *, here: bool = True) -> Load:
     """What reads the configuration that the arguments name, as often as it is called."""
+    try:
+        os.getcwd()
+    except OSError:
+        raise ConfigError("The working directory is gone, change to another.") from None
     given = {name: value for name, value in vars(arguments).items() if name in config.TABLE}
     only = arguments.only
     if only is not None:

@@ -43,6 +43,12 @@ class Family:
         used = self._used()
         return [listener for listener in self.spare if listener not in used]
 
+    def drop_unwanted(self) -> None:
+        """Of what an old master has passed: it has left."""
+        unwanted = [one for one in self.unused() if not sockets.is_passed(one)]
+        self.spare = [one for one in self.spare if one not in unwanted]
+        sockets.close_all(unwanted)
+
     def _used(self) -> list[Listener]:
         return [listener for service in self.services for listener in service.listeners()]
 

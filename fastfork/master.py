@@ -466,6 +466,7 @@ class Master:
         self.predecessor = None
         self._told_ready = False  # nobody listened to us before
         sockets.claim(self.family.listeners())
+        self.family.drop_unwanted()
         self._inherit_until = self._now + INHERITANCE
         if self.control is None:  # a path of its own; with auto every master has another
             self.control = Control.make(self.control_path, self._answer)

@@ -258,6 +258,8 @@ def adjust(
             _adjust(listener, backlog, keepidle)
             dressed = mode is not None or owner is not None
             if dressed and listener.owns_file and _is_file(listener.address):
+                if not listener.intact():
+                    raise OSError(errno.ENOENT, "its file is gone")
                 _dress(listener.address.path, mode, owner)
         except OSError as error:
             logger.warning("%s stays as it was: %s.", listener.address, error.strerror)
@@ -540,23 +542,32 @@ class Passed:
                 fds.remove(fd)
 
     def spare(self) -> list[Listener]:
-        """When all services have what they want: what systemd has passed besides, for those that
-        a reload may bring.  What is the old master's is closed.  Both are told."""
+        """When all services have what they want: the rest, which is told.  What systemd has
+        passed is for services that a reload may bring; of what an old master has passed the files
+        must be removed when it has left."""
         found: list[Listener] = []
-        for address in self.from_systemd():
-            logger.warning("%s was passed but nothing is bound to it.", address)
-            try:
-                while (sock := self.take(address)) is not None:
-                    found.append(Listener(address, sock))
-            except AddressError as error:
-                logger.warning("%s", error)
         for text, fds in self._waiting.items():
+            if not fds:
+                continue  # all of them were taken
+            address = _passed_as(text)
+            if isinstance(address, Systemd):
+                logger.warning("%s was passed but nothing is bound to it.", text)
+            else:
+                logger.info("%s of the old master is not wanted any more.", text)
             for fd in fds:
-                if not text.startswith(str(Systemd(""))):
-                    logger.info("%s of the old master is not wanted any more.", text)
-                os.close(fd)
+                try:
+                    found.append(Listener(address, _take_over(address, fd), owns_file=False))
+                except AddressError as error:
+                    logger.warning("%s", error)
+                    os.close(fd)
         self._waiting.clear()
         return found
+
+
+def _passed_as(text: str) -> Address:
+    """The address as which a socket waits in `Passed`."""
+    start = str(Systemd(""))
+    return Systemd(text[len(start) :]) if text.startswith(start) else parse(text)
 
 
 def activated(environ: MutableMapping[str, str] = os.environ) -> list[tuple[str, int]]:

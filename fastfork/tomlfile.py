@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import sys
 from typing import Any
 
@@ -14,16 +16,24 @@ else:
     import tomli as tomllib
 
 
+LONGEST = 1 << 20  # bytes
+DEEPEST = 8  # levels of tables and arrays
+
+
 def read(path: str) -> dict[str, Any]:
-    """What the file at `path` says.  ConfigError, with line and reason."""
+    """What the file at `path` says.  ConfigError, with line and reason.
+
+    It may be asked for by a server that runs, so it must neither wait nor be endless."""
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        data = _read(path)
     except (OSError, ValueError) as error:  # ValueError: no file can be called that
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"{path} cannot be read: {reason}.") from None
     try:
-        return tomllib.loads(data.decode())
+        document = tomllib.loads(data.decode("utf-8-sig"))  # some editors begin with a mark
+        if _is_deep(document):
+            raise RecursionError
+        return document
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}, line {line}: this is not UTF-8 text.") from None
@@ -32,6 +42,30 @@ def read(path: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # a number, a nesting beyond all bounds
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise ConfigError(f"{path} is not usable TOML: {reason}.") from None
+
+
+def _read(path: str) -> bytes:
+    """OSError or ValueError."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("it is not a regular file")
+        data = file.read(LONGEST + 1)
+    if len(data) > LONGEST:
+        raise ValueError(f"it is longer than {LONGEST >> 10} KiB")
+    return data
+
+
+def _is_deep(document: Any) -> bool:
+    """Beyond what any setting needs."""
+    level = [document]
+    for _ in range(DEEPEST):
+        level = [
+            value
+            for one in level
+            if isinstance(one, (dict, list))
+            for value in (one.values() if isinstance(one, dict) else one)
+        ]
+    return bool(level)
 
 
 def _where_and_why(message: str, text: str) -> str:

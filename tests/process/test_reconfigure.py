@@ -488,6 +488,38 @@ def test_a_binary_upgrade_that_would_lose_a_service_is_none(realm, tmp_path):
     assert realm.get("one").status == realm.get("two").status == 200
 
 
+def test_a_binary_upgrade_with_another_file_leaves_no_socket_behind(realm):
+    realm.write(one="small_apps:pid", two="small_apps:pid")
+    server = realm.start()
+    realm.write(one="small_apps:pid", three="small_apps:pid")
+    server.signal(signal.SIGUSR2)
+    assert server.wait() == 0
+    wait_for(lambda: realm.control.exists(), message=lambda: server.stderr)
+    new = realm.ask("status", brief=True)["pid"]
+    try:
+        wait_for(lambda: not (realm.directory / "two.sock").exists())
+        assert realm.get("one").status == realm.get("three").status == 200
+        assert realm.reload() == {"one": good(2), "three": good(2)}
+    finally:
+        os.kill(new, signal.SIGTERM)
+        wait_for(lambda: not alive(new))
+    assert not list(realm.directory.glob("*.sock"))
+
+
+@pytest.mark.parametrize("what", ["fifo", "nothing", "deep"])
+def test_a_file_that_cannot_be_read_stops_nobody(realm, what):
+    realm.write(one="small_apps:pid")
+    server = realm.start()
+    realm.file.unlink()
+    if what == "fifo":
+        os.mkfifo(realm.file)
+    elif what == "deep":
+        realm.file.write_text("a" + ".a" * 450 + " = 1")
+    server.signal(signal.SIGHUP)
+    server.wait_stderr("SIGHUP: nothing is reloaded, everything goes on as before.")
+    assert realm.get("one").status == 200
+
+
 def test_entries_of_workers_carry_the_name_of_their_service(realm):
     realm.write(one="small_apps:failing", two="small_apps:pid")
     server = realm.start()

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from fastfork import tomlfile
@@ -51,3 +53,30 @@ def test_files_that_cannot_be_read(tmp_path):
         with pytest.raises(ConfigError) as caught:
             tomlfile.read(str(path))
         assert str(caught.value) == f"{path} cannot be read: {reason}."
+
+
+def test_a_mark_at_the_beginning_is_no_fault(tmp_path):
+    (tmp_path / "f").write_bytes(b"\xef\xbb\xbfa = 1\r\n")
+    assert tomlfile.read(str(tmp_path / "f")) == {"a": 1}
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", tmp_path, "/dev/zero"):
+        with pytest.raises(ConfigError, match=f"^{path} cannot be read: "):
+            tomlfile.read(str(path))
+
+
+def test_bounds(tmp_path):
+    file = tmp_path / "f"
+    file.write_text("#" * tomlfile.LONGEST)
+    assert tomlfile.read(str(file)) == {}
+    file.write_text("#" * (tomlfile.LONGEST + 1))
+    with pytest.raises(ConfigError, match="longer than 1024 KiB"):
+        tomlfile.read(str(file))
+    file.write_text(".".join("a" * (tomlfile.DEEPEST - 1)) + " = 1")
+    assert tomlfile.read(str(file))
+    for deep in (".".join("a" * tomlfile.DEEPEST) + " = 1", "a = " + "[" * 450 + "]" * 450):
+        file.write_text(deep)
+        with pytest.raises(ConfigError, match="nested too deeply"):
+            tomlfile.read(str(file))
