@@ -4,7 +4,7 @@ A pair of SEQPACKET sockets: a message arrives whole or not at all, and the end 
 process is the end of the channel.  A message is a JSON object, and may carry descriptors.
 
     worker -> master    hello, then a report
-    mold   -> master    a report; what it could not do
+    mold   -> master    a report
     master -> worker    orders: reopen the logs
     master -> mold      orders: fork a worker
 """

@@ -360,7 +360,7 @@ class Master:
         if not self.ready and settled and any(service.announced for service in self.services):
             self.ready = True
             self._tell_ready()
-        busy = any(service.state() == "reloading" for service in self.services)
+        busy = not settled or any(service.state() == "reloading" for service in self.services)
         if not self._told_ready and self.ready and not busy:
             self._told_ready = True
             self.notifier.ready(self._summary())

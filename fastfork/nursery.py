@@ -86,6 +86,7 @@ class Nursery:
     def start_missing(self, now: float) -> Plan | None:
         """Start who is missing.  Returns a plan in a new process, None in the master."""
         service, roster = self._service, self._service.roster
+        asked_for = sum(not handle.pid for handle in service.workers.values())
         for number, edition in roster.to_start(now):
             if service.failed:
                 return None
@@ -94,16 +95,16 @@ class Nursery:
                 plan = self._start_worker(number, generation, now)
                 if plan is not None:
                     return plan
-            elif self._can_order(edition):
+            elif asked_for < MOST_ORDERS and self._can_order(edition):
                 self._order_worker(number, generation, now)
+                asked_for += 1
             if edition == roster.generation and now < roster.retry_at:
                 return None  # that one has failed
         return None
 
     def _can_order(self, generation: int) -> bool:
         handle = self._service.molds.get(generation)
-        asked_for = sum(not handle.pid for handle in self._service.workers.values())
-        return handle is not None and handle.loaded and asked_for < MOST_ORDERS
+        return handle is not None and handle.loaded
 
     def _new_worker(
         self, number: int, generation: Generation, now: float

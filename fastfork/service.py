@@ -322,6 +322,8 @@ class Service:
             self._tell_trace(report)
             self._not_reloaded(report.sentence)
             return
+        if generation != self.roster.generation:
+            return  # it has just been replaced
         member = self.roster.starting(0, self.roster.generation, now)
         self.boot_failed(report, self.roster.not_started(member, now))
 
@@ -499,7 +501,8 @@ class Service:
         elif handle.loaded and handle.generation == self.roster.generation:
             logger.error("The mold %d of %s %s; a new one is made.", handle.pid, self.name, end)
         elif handle.loaded:
-            self._not_reloaded(f"its mold {handle.pid} {end}.")
+            if self._is_new(handle.generation):  # else it has just been replaced
+                self._not_reloaded(f"its mold {handle.pid} {end}.")
         else:
             sentence = f"Cannot serve {self.name}: its mold {handle.pid} {end} before it was ready."
             self.mold_failed(handle.generation, Report(False, sentence), now)

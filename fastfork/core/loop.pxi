@@ -65,10 +65,12 @@ cdef int loop_dispatch(Worker w, epoll_event* event) except -1:
 
 cdef bint loop_put_last(Worker w, epoll_event* event) noexcept:
     """Whoever has connected comes after everybody who waits for an answer.  True if the event has
-    changed places with the last of the batch, which has its turn instead."""
+    changed places with the last of the batch that is no listener's, which has its turn instead."""
     cdef epoll_event* last = <epoll_event*>w.events + w.batch_count - 1
     cdef epoll_event later = event[0]
-    if w.batch_next >= w.batch_count or (<watch_t*>last.data.ptr).kind == WATCH_LISTENER:
+    while last > event and (<watch_t*>last.data.ptr).kind == WATCH_LISTENER:
+        last -= 1
+    if last == event:
         return False
     event[0] = last[0]
     last[0] = later
