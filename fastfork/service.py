@@ -574,7 +574,7 @@ class Service:
         return {
             **facts,
             "number": member.number,
-            "pid": handle.pid,
+            "pid": handle.pid or None,  # not known yet
             "generation": member.generation,
             "doing": facts["state"],
             "state": member.state.value,
