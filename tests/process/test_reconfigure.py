@@ -310,6 +310,33 @@ def test_a_service_that_is_stopped_stays_stopped_until_it_is_named(realm):
     assert realm.names() == ["one", "two"]
 
 
+def test_one_that_is_still_stopping_cannot_be_reloaded(realm, gate):
+    realm.write(one="small_apps:wait", two="small_apps:pid")
+    realm.start()
+    with realm.connect("one") as client:
+        client.send(f"GET /?{gate.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        gate.reached()
+        realm.ask("stop", "one")
+        assert realm.status("one")["state"] == "stopping"
+        assert realm.ask("reload", "one") == {"error": "one is still stopping"}
+        gate.open()
+        assert client.read_response().complete
+    wait_for(lambda: realm.status("one")["state"] == "stopped")
+    assert realm.reload("one") == {"one": good(2)}
+
+
+def test_a_stop_ends_a_reload(realm, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "slow.py").write_text(f"open({str(tmp_path / 'fifo')!r}).read()\n")
+    realm.write(one="small_apps:pid", two="small_apps:pid")
+    realm.start()
+    realm.write(one="app = 'slow:app'\npython_path = '.'", two="small_apps:pid")
+    realm.ask("reload", "one")
+    realm.ask("stop", "one")
+    outcome = realm.wait_outcome("one", 2)
+    assert outcome == {"generation": 2, "ok": False, "why": "it is being stopped."}
+
+
 def test_scale(realm):
     realm.write(one="small_apps:pid", two="small_apps:pid")
     realm.start()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fastfork import deployment
+from fastfork import deployment, log
 from fastfork.family import Family
 from fastfork.kinds import ConfigError
 from fastfork.services import Services
@@ -103,3 +103,56 @@ def test_a_refused_reload_closes_what_it_has_opened(realm):
     assert realm.listens("one")
     assert sockets_below(realm.directory) == [str(realm.directory / "one")]
     assert [service.name for service in realm.services.all] == ["one"]
+
+
+def test_one_that_leaves_is_not_found_any_more(realm):
+    realm.start(one="", two="")
+    realm.write(two="")
+    realm.reload()
+    with pytest.raises(ConfigError, match="no service 'one'"):
+        realm.services.find("one")
+    assert [service.name for service in realm.services.serving()] == ["two"]
+    realm.services.tidy()
+    assert [service.name for service in realm.services.all] == ["two"]
+
+
+def test_one_that_is_stopped_is_not_among_those_that_serve(realm):
+    realm.start(one="", two="")
+    realm.services.stop("one", 0.0)
+    assert [service.name for service in realm.services.serving()] == ["two"]
+    assert realm.services.find("one").state() == "stopped"
+
+
+def test_one_that_is_stopped_begins_no_reload_any_more(realm):
+    """Not even one that was asked for in the same turn."""
+    realm.start(one="bind = 'unix:one'\npreload = 'off'", two="")
+    realm.reload("one")
+    realm.services.stop("one", 0.0)
+    service = realm.services.find("one")
+    assert service.work(0.0) is None
+    assert (service.state(), service.reloading, service.listeners()) == ("stopped", None, [])
+
+
+@pytest.mark.parametrize("setting", ["pid", "control"])
+def test_what_takes_effect_with_the_next_start_is_told(realm, capfd, setting):
+    realm.start(one="")
+    log.set_up()
+    realm.file.write_text(realm.file.read_text() + f"[server]\n{setting} = 'other'\n")
+    realm.reload()
+    assert f"The change of {setting} will take effect when" in capfd.readouterr().err
+
+
+def test_a_service_without_workers_is_reloaded_at_once(realm):
+    """There is nobody who could prove it, and nobody who could be replaced."""
+    off = "preload = 'off'\nbind = "
+    realm.start(one=f"{off}'unix:old'")
+    (service,) = realm.services.all
+    service.resize(0)
+    assert service.work(0.0) is None
+    realm.write(one=f"{off}'unix:new'\nmax_unavailable = 1")
+    realm.reload()
+    service.resize(0)
+    assert service.work(1.0) is None
+    assert service.outcome == {"generation": 2, "ok": True, "why": ""}
+    assert service.roster.max_unavailable == 1
+    assert realm.listens("new") and not (realm.directory / "old").exists()
