@@ -172,6 +172,20 @@ def test_what_systemd_has_passed_is_there_as_long_as_the_server(realm):
         assert "Traceback" not in server.stderr
 
 
+@pytest.mark.parametrize("preload", ["on", "off"])
+def test_nobody_keeps_an_address_that_is_given_up(realm, preload):
+    """Not the new mold and the new worker either, which were made while it was there."""
+    app = f"app = 'small_apps:pid'\npreload = '{preload}'\n"
+    realm.write(one=app + "bind = '127.0.0.1:0'")
+    server = realm.start()
+    realm.write(one=app + "bind = 'unix:one.sock'")
+    assert realm.reload() == {"one": good(2)}
+    assert realm.get("one").status == 200
+    wait_for(lambda: len(children(server.pid)) == (2 if preload == "on" else 1))
+    with pytest.raises(ConnectionRefusedError):
+        server.connect()
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

@@ -156,3 +156,12 @@ def test_a_service_without_workers_is_reloaded_at_once(realm):
     assert service.outcome == {"generation": 2, "ok": True, "why": ""}
     assert service.roster.max_unavailable == 1
     assert realm.listens("new") and not (realm.directory / "old").exists()
+
+
+def test_a_reload_that_has_not_begun_is_told(realm):
+    """Who has asked for it must not read of the new generation that it serves."""
+    realm.start(one="")
+    (service,) = realm.services.all
+    service.announced = True
+    realm.reload()
+    assert service.state() == "reloading"
