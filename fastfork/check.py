@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from fastfork import _core, app, log, recipe, remains, stacks, worker
+from fastfork import _core, app, log, recipe, remains, stacks, terminal, worker
 from fastfork.channel import Channel, ChannelError, Report
 from fastfork.deployment import Deployment, ServiceConfig
 from fastfork.handle import Handle, describe_end, with_channel
@@ -62,7 +62,7 @@ def _check(service: ServiceConfig) -> int:
 
 
 def _tell(name: str, sentence: str) -> None:
-    print(log.escape(f"{name}: {sentence}" if name else sentence), flush=True)
+    terminal.say(f"{name}: {sentence}" if name else sentence)
 
 
 # -- in the parent -----------------------------------------------------------------------

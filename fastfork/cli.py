@@ -18,7 +18,7 @@ from fastfork.config import Setting
 from fastfork.deployment import Deployment
 from fastfork.kinds import SWITCH, ConfigError, perhaps
 
-EXIT_UNUSABLE = 2
+EXIT_FAILED, EXIT_UNUSABLE = 1, 2
 MOST_FILES = 1 << 20  # some programs close every descriptor up to the limit
 
 Load = Callable[[], Deployment]
@@ -46,17 +46,29 @@ def _run_check(arguments: argparse.Namespace) -> int:
         from fastfork import check
     except ImportError as error:
         return _without_core(error)
-    return check.run(_loader(arguments))
+    return _printed(lambda: check.run(_loader(arguments)))
 
 
 def _run_config(arguments: argparse.Namespace) -> int:
     if arguments.schema:
         from fastfork import describe
 
-        return describe.run()
+        return _printed(describe.run)
     from fastfork import effective
 
-    return effective.run(_loader(arguments, here=False), as_json=arguments.json)
+    return _printed(
+        lambda: effective.run(_loader(arguments, here=False), as_json=arguments.json))
+
+
+def _printed(run: Callable[[], int]) -> int:
+    """What `run` returns, or 1 if what it prints cannot be written."""
+    from fastfork.terminal import OutputError
+
+    try:
+        return run()
+    except OutputError as error:
+        log.write(f"fastfork: Cannot write to standard output: {error}.\n")
+        return EXIT_FAILED
 
 
 def _run_import_nova(arguments: argparse.Namespace) -> int:

@@ -28,9 +28,10 @@ Schema = dict[str, Any]
 
 def run() -> int:
     """`fastfork config --schema`."""
-    from fastfork.effective import EXIT_PRINTED, write
+    from fastfork import terminal
+    from fastfork.effective import EXIT_PRINTED
 
-    write(schema_text())
+    terminal.show_document(schema_text())
     return EXIT_PRINTED
 
 

@@ -7,13 +7,11 @@ read alone, it gives the same settings.  So paths in it are absolute.
 from __future__ import annotations
 
 import json
-import os
 import re
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fastfork import log, toml_text
+from fastfork import log, terminal, toml_text
 from fastfork.config import TABLE, Settings
 from fastfork.deployment import DEFAULT, Deployment, ServiceConfig
 from fastfork.kinds import PASTE, ConfigError
@@ -26,7 +24,7 @@ def run(load: Callable[[], Deployment], *, as_json: bool = False) -> int:
     wanted = load()
     for sentence in wanted.warnings:
         log.write(f"fastfork: {log.escape(sentence)}\n")
-    write(as_json_text(wanted) if as_json else as_toml(wanted))
+    terminal.show_document(as_json_text(wanted) if as_json else as_toml(wanted))
     return EXIT_PRINTED
 
 
@@ -73,17 +71,6 @@ def name_of(service: ServiceConfig) -> str:
         text = text.partition("#")[2] or "main"
     name = re.sub(r"[^A-Za-z0-9_]+", "_", text.partition("(")[0], flags=re.ASCII)
     return name[:64].strip("_") or "main"
-
-
-def write(text: str) -> None:
-    """To standard output, in UTF-8 whatever the terminal's encoding is: that of TOML and JSON.  A
-    reader who leaves has seen enough."""
-    try:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(text.encode())
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is written at the exit
 
 
 def _headline(wanted: Deployment) -> str:

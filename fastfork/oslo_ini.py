@@ -134,6 +134,7 @@ class Options:
         """`defaults` are for options of [DEFAULT] that others may refer to without there being
         one in the files."""
         self._files = files
+        self._substituted = 0  # options in the value that is asked for
         self._defaults = defaults
 
     def find(self, names: Sequence[Name]) -> Option | None:
@@ -162,9 +163,15 @@ class Options:
         ConfigError if there is no such option in the files, or if they refer to each other in a
         circle.
         """
+        self._substituted = 0
         return self._substitute(option, ())
 
     def _substitute(self, option: Option, inside: tuple[Name, ...]) -> str:
+        self._substituted += 1
+        if self._substituted > MOST_SUBSTITUTED:
+            raise ConfigError(
+                f"{option} {option.value!r} is not usable: it is part of a value that refers to "
+                f"more than {MOST_SUBSTITUTED} others by way of $.")
         if option.name in inside:
             raise ConfigError(
                 f"{option} {option.value!r} is not usable: it refers to itself by way of $.")
@@ -192,6 +199,7 @@ class Options:
             "the files; write what it stands for.")  # fmt: skip
 
 
+MOST_SUBSTITUTED = 1000  # options in one value
 _NAME = r"[A-Za-z_][._A-Za-z0-9]*"
 _REFERENCE = re.compile(
     rf"(?P<dollar>\$\$|\\\$)|\$(?P<bare>{_NAME})|\$\{{(?P<braced>{_NAME})\}}")

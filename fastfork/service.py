@@ -45,6 +45,7 @@ class Service:
         self.generation = Generation(first, recipe, [], restart=False)  # the one that serves
         self.generations = {first: self.generation}  # of which workers may still be made
         self._next: Generation | None = self.generation  # to be begun
+        self.had: list[sockets.Address] = []  # before it was stopped
         self.reloading: Generation | None = None  # on its way
         self.outcome: Message | None = None  # of the last start or reload that ended
         settings = recipe.settings
@@ -86,6 +87,7 @@ class Service:
 
     def unbind(self) -> None:
         released = self.listeners()
+        self.had += [listener.where() for listener in released]
         for generation in self.generations.values():
             generation.take([])
         self._next = None

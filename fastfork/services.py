@@ -241,6 +241,11 @@ class _Plan:
                     return (f"Cannot listen on {error.taken}: this server listens on "
                             f"{listener.address} for {service.name}, which must be given up by a "
                             "reload before.")
+            if service.roster.closed and any(
+                sockets.overlap(error.taken, address) for address in service.had
+            ):
+                return (f"Cannot listen on {error.taken}: workers of {service.name} that finish "
+                        "what they have in hand have it still, try again in a moment.")
         return ""
 
     def give_up(self) -> None:

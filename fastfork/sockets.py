@@ -148,6 +148,12 @@ class Listener:
             return f"unix:{name}"
         return f"http://{Tcp(name[0], name[1])}"
 
+    def where(self) -> Address:
+        """Its address, with the port that a port 0 became."""
+        if self.socket.family == socket.AF_UNIX:
+            return self.address
+        return Tcp(*self.socket.getsockname()[:2])
+
     def intact(self) -> bool:
         """Can clients still find it?  The file of a unix socket may have been removed."""
         return not _is_file(self.address) or _identity(self.address.path) == self._file
@@ -170,11 +176,13 @@ def is_any_port(address: Address) -> bool:
 
 def collide(address: Address, listener: Listener) -> bool:
     """Is it this listener that keeps us from binding the address?"""
-    if address == listener.address:
-        return True
-    if not isinstance(address, Tcp) or listener.socket.family == socket.AF_UNIX:
-        return False
-    return bool(listener.socket.getsockname()[1] == address.port)
+    return overlap(address, listener.where())
+
+
+def overlap(one: Address, other: Address) -> bool:
+    """May binding the one keep us from binding the other?"""
+    same_port = isinstance(one, Tcp) and isinstance(other, Tcp) and one.port == other.port
+    return one == other or same_port
 
 
 def is_passed(listener: Listener) -> bool:

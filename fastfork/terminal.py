@@ -23,11 +23,23 @@ def printable(value: object) -> str:
 def show(text: str) -> None:
     """Print `text`, which is printable, on standard output.  If nobody reads it that is no error:
     they have seen enough.  OutputError if it cannot be written for another reason."""
-    if sys.stdout is None:  # it was closed from the beginning
-        return
+    if sys.stdout is not None:  # it was closed from the beginning
+        _show(text.encode("ascii"))
+
+
+def show_document(text: str) -> None:
+    """The same for a document that is meant to be stored: in UTF-8, as TOML and JSON are, whatever
+    the terminal's encoding is.  OutputError."""
+    if sys.stdout is not None:
+        _show(text.encode())
+
+
+def _show(data: bytes) -> None:
+    assert sys.stdout is not None
     try:
-        sys.stdout.write(text)
         sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
     except OSError as error:
         # What is left in the buffer is written at the exit, where nobody could catch this.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

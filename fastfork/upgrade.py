@@ -15,6 +15,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 
 from fastfork import sockets
 from fastfork.channel import Channel, from_descriptor, pair
+from fastfork.kinds import ConfigError
 
 VARIABLE = "FASTFORK_UPGRADE"  # number of the descriptor of the channel to the old master
 
@@ -91,8 +92,13 @@ class Upgrade:
         number = environ.pop(VARIABLE, None)
         if number is None:
             return None
-        channel = from_descriptor(int(number))
-        os.set_inheritable(channel.fd, False)
+        try:
+            fd = int(number)
+            os.set_inheritable(fd, False)
+        except (ValueError, OverflowError, OSError):
+            raise ConfigError(f"{VARIABLE}={number} is not usable: no master of fastfork has "
+                              "started this.") from None
+        channel = from_descriptor(fd)
         channel.set_blocking(False)
         return Upgrade(channel)
 

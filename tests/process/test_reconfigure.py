@@ -68,6 +68,28 @@ def test_one_that_left_may_come_again(realm, gate):
     assert realm.get("one").body == new
 
 
+def test_who_still_has_an_address_is_named(realm, gate):
+    """A worker in a request closes its sockets when that is over."""
+    more = "app = 'small_apps:wait'\nbind = '127.0.0.1:{}'"
+    realm.write(one=more.format(0), two="small_apps:pid")
+    server = realm.start()
+    port = server.address[1]
+    with server.connect() as client:
+        client.send(f"GET /?{gate.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        gate.reached()
+        realm.write(two="small_apps:pid")
+        realm.reload()
+        realm.write(one=more.format(port), two="small_apps:pid")
+        error = realm.ask("reload")["error"]
+        assert f"[services.one]: Cannot listen on 127.0.0.1:{port}: workers of one that finish" in (
+            error)
+        gate.open()
+        assert client.read_response().complete
+    wait_for(lambda: realm.names() == ["two"])
+    assert realm.reload() == {"one": good(1), "two": good(3)}
+    assert server.get("/").status == 200
+
+
 def test_an_address_changes_and_the_others_are_not_dropped(realm):
     """A request every moment at the address that stays; and the new one serves."""
     app = "app = 'small_apps:pid'\n"

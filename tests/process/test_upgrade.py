@@ -307,3 +307,11 @@ def test_nothing_of_the_old_master_s_is_left_in_the_new_one(web, upgrade):
         wait_for(lambda old=old: not alive(old), message=lambda: server.stderr)
     with contextlib.suppress(ProcessLookupError):
         wait_for(lambda: kinds(new) == before, message=lambda: f"{before}\n{targets(new)}")
+
+
+@pytest.mark.parametrize("value", ["abc", "99", ""])
+def test_a_variable_that_no_master_has_set(start, value):
+    server = start("small_apps:pid", env={"FASTFORK_UPGRADE": value}, wait=False)
+    assert server.wait() == 2
+    assert server.stderr == (f"fastfork: FASTFORK_UPGRADE={value} is not usable: no master of "
+                             "fastfork has started this.\n")

@@ -178,3 +178,14 @@ def test_a_reader_who_leaves_is_no_error(tmp_path):
     done = subprocess.run(["bash", "-c", command], env={"PYTHONPATH": str(root)}, cwd=tmp_path,
                           capture_output=True, text=True, timeout=60)  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["config x", "config --schema", "check json:loads"])
+def test_an_output_that_cannot_be_written_is_one_sentence(tmp_path, command):
+    root = Path(__file__).resolve().parents[2]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fastfork", *command.split()], env={"PYTHONPATH": str(root)},
+            cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == "fastfork: Cannot write to standard output: No space left on device.\n"

@@ -163,3 +163,10 @@ def test_circles(content):
     with pytest.raises(ConfigError) as caught:
         text(options(f"[DEFAULT]\n{content}\n"), "a")
     assert "is not usable: it refers to itself by way of $." in str(caught.value)
+
+
+def test_a_value_that_refers_to_too_many():
+    """Each doubles the one before."""
+    lines = "".join(f"a{i} = $a{i - 1}$a{i - 1}\n" for i in range(1, 40))
+    with pytest.raises(ConfigError, match="refers to more than 1000 others"):
+        text(options(f"[DEFAULT]\na0 = x\n{lines}"), "a39")
