@@ -203,6 +203,6 @@ def test_two_ports_of_the_kernels_choice_stay_where_they_are(realm):
 def test_one_that_is_reloaded_alone_takes_nothing_from_others(realm):
     realm.start(one="", two="")
     realm.write(one="bind = ['unix:one', 'unix:two']", two="bind = 'unix:three'")
-    with pytest.raises(ConfigError, match="unix:.*/two for two, which must be given up"):
+    with pytest.raises(ConfigError, match=r"unix:.*/two for two, which must be given up"):
         realm.reload("one")
     assert realm.reload() == {"one": 2, "two": 2}
