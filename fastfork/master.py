@@ -354,6 +354,8 @@ class Master:
 
     # -- telling -------------------------------------------------------------------------
     def _announce(self) -> None:
+        if self._exit_status is not None:
+            return  # whoever is told that we are ready relies on us
         for service in self.services:
             service.announce()
         settled = all(service.settled() for service in self.services)

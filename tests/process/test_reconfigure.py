@@ -556,16 +556,19 @@ def test_a_binary_upgrade_takes_all_services_along(realm):
         wait_for(lambda: not alive(new["pid"]))
 
 
-def test_a_binary_upgrade_that_would_lose_a_service_is_none(realm, tmp_path):
+def test_a_binary_upgrade_that_would_lose_a_service_is_none(realm, tmp_path, gate):
     """The old master goes on, and with it the service that does not boot any more."""
     (tmp_path / "web.py").write_text("from small_apps import pid as app\n")
     realm.write(one="app = 'web:app'\npython_path = '.'", two="small_apps:pid")
     server = realm.start()
-    (tmp_path / "web.py").write_text("1 / 0\n")
+    (tmp_path / "web.py").write_text(f"open({str(gate.path)!r}).read()\n1 / 0\n")
     server.signal(signal.SIGUSR2)
     server.wait_stderr("SIGUSR2: a new master starts, pid ")
     new = int(re.search(r"starts, pid ([0-9]+)", server.stderr)[1])
     try:
+        gate.reached()
+        wait_for(lambda: server.stderr.count("two on unix:") == 2)  # all is well with the other one
+        gate.open()
         server.wait_stderr(f"The new master {new} ended with exit status 2; this one goes on.")
     finally:
         if alive(new):
