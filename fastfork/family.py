@@ -30,6 +30,8 @@ class Family:
         self.spare: list[Listener] = []
         """Sockets that were passed to the server and that no service has now: they cannot be
         made again."""
+        self.promised: list[Listener] = []
+        """Sockets of generations that services are about to be given, in the middle of a reload."""
         self.private: list[Callable[[], None]] = []
         """What lets go of other descriptors of the master's own, called in every process forked
         from it."""
@@ -50,7 +52,8 @@ class Family:
         sockets.close_all(unwanted)
 
     def _used(self) -> list[Listener]:
-        return [listener for service in self.services for listener in service.listeners()]
+        found = [listener for service in self.services for listener in service.listeners()]
+        return found + self.promised
 
     def release(self, listeners: Iterable[Listener]) -> None:
         """A service has no use for these any more.  Nor has another?  Then they are closed."""

@@ -93,11 +93,13 @@ class Services:
         except BaseException:
             plan.give_up()
             raise
+        self._family.promised = plan.listeners()  # whoever gives one of them up
         if name is None:
             self._take_server(wanted)
             self._dismiss(set(recipes), now)
         for service, generation in plan.changed:
             service.reload(generation, why)
+        self._family.promised = []
         for service in plan.replaced:
             self.all.remove(service)
         for service in plan.added:
@@ -247,6 +249,10 @@ class _Plan:
                 return (f"Cannot listen on {error.taken}: workers of {service.name} that finish "
                         "what they have in hand have it still, try again in a moment.")
         return ""
+
+    def listeners(self) -> list[Listener]:
+        """Of the generations that services are to be given."""
+        return [listener for _, generation in self.changed for listener in generation.listeners]
 
     def give_up(self) -> None:
         """Close what was opened."""

@@ -165,3 +165,22 @@ def test_a_reload_that_has_not_begun_is_told(realm):
     service.announced = True
     realm.reload()
     assert service.state() == "reloading"
+
+
+def test_an_address_moves_from_one_that_leaves_to_one_that_is_there(realm):
+    realm.start(one="", two="")
+    socket_of_one = realm.services.find("one").listeners()[0].socket
+    realm.write(two="bind = ['unix:two', 'unix:one']")
+    assert realm.reload() == {"two": 2}
+    assert socket_of_one.fileno() >= 0
+    assert realm.listens("one") and realm.listens("two")
+
+
+def test_an_address_moves_on_before_its_new_owner_has_begun(realm):
+    """From the generation that another follows in the same turn."""
+    realm.start(one="", two="")
+    realm.write(one="bind = ['unix:one', 'unix:new']", two="")
+    realm.reload()
+    realm.write(one="", two="bind = ['unix:two', 'unix:new']")
+    realm.reload()
+    assert realm.listens("new")
