@@ -495,6 +495,28 @@ def test_the_line_of_ready_fd_has_the_workers_that_are_ready(realm, tmp_path):
     assert server.ready["workers"] == realm.workers("good")
 
 
+def test_exit_on_boot_error_of_one_ends_the_server(realm, tmp_path):
+    (tmp_path / "bad.py").write_text("1 / 0\n")
+    realm.write(bad="app = 'bad:app'\npython_path = '.'\nexit_on_boot_error = true",
+                good="small_apps:pid")
+    assert realm.start(wait=False).wait() == 2
+
+
+def test_who_stops_takes_no_more_orders(realm, gate):
+    realm.write(one="small_apps:wait")
+    server = realm.start()
+    with realm.connect("one") as client:
+        client.send(f"GET /?{gate.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        gate.reached()
+        realm.ask("stop")
+        wait_for(lambda: realm.status("one")["state"] == "stopping")
+        for command in "reload", "restart", "stop":
+            assert realm.ask(command) == {"error": "The server is stopping"}
+        gate.open()
+        assert client.read_response().complete
+    assert server.wait() == 0
+
+
 def test_if_none_boots_that_is_the_end(realm, tmp_path):
     (tmp_path / "bad.py").write_text("1 / 0\n")
     app = "app = 'bad:app'\npython_path = '.'"

@@ -184,3 +184,25 @@ def test_an_address_moves_on_before_its_new_owner_has_begun(realm):
     realm.write(one="", two="bind = ['unix:two', 'unix:new']")
     realm.reload()
     assert realm.listens("new")
+
+
+def test_two_ports_of_the_kernels_choice_stay_where_they_are(realm):
+    """They are two, though they are written alike."""
+    anywhere = "bind = '127.0.0.1:0'"
+    realm.start(one=anywhere, two=anywhere)
+    before = {service.name: service.urls for service in realm.services.all}
+    realm.write(two=anywhere, three=anywhere, one=anywhere)
+    realm.reload()
+    three = realm.services.find("three").urls
+    assert three not in before.values()
+    for name in before:
+        (listener,) = set(realm.services.find(name).listeners())
+        assert [listener.url] == before[name]
+
+
+def test_one_that_is_reloaded_alone_takes_nothing_from_others(realm):
+    realm.start(one="", two="")
+    realm.write(one="bind = ['unix:one', 'unix:two']", two="bind = 'unix:three'")
+    with pytest.raises(ConfigError, match=r"unix:.*/two for two, which must be given up"):
+        realm.reload("one")
+    assert realm.reload() == {"one": 2, "two": 2}

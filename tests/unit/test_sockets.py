@@ -896,3 +896,8 @@ def test_who_keeps_an_address_from_being_bound(have, tmp_path):
         address = sockets.parse(text)
         assert sockets.collide(address, tcp_one) is by_tcp
         assert sockets.collide(address, unix) is by_unix
+
+
+def test_an_address_that_is_wanted_once_has_one_socket(have):
+    old = have("127.0.0.1:0", "127.0.0.1:0")
+    assert kept(["127.0.0.1:0"], old) == old[:1]
