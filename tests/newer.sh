@@ -26,7 +26,7 @@ for version in 3.14 3.13 3.12; do
             --ignore=tests/process/test_status.py --ignore=tests/process/test_scoreboard.py \
             --ignore=tests/process/test_workers.py --ignore=tests/process/test_upgrade.py \
             --ignore=tests/process/test_services.py --ignore=tests/process/test_commands.py \
-            --ignore=tests/process/test_example.py \
+            --ignore=tests/process/test_example.py --ignore=tests/process/test_configuration.py \
             --ignore=tests/unit/test_roster_model.py --ignore=tests/unit/test_import_nova.py \
             --ignore=tests/unit/test_import_gunicorn.py --ignore=tests/unit/test_oslo_ini.py
     done
