@@ -46,6 +46,8 @@ def read(path: str) -> dict[str, Any]:
 
 def _read(path: str) -> bytes:
     """OSError or ValueError."""
+    if "\0" in path:
+        raise ValueError("a path holds no null character")
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("it is not a regular file")
