@@ -290,12 +290,12 @@ def slot_read(slot: Buffer) -> dict[str, Any]:
     deadline (0.0: none), request_number (counted from 1), method, path (the first 200 bytes of the
     target), request_id: of the request whose handler runs, or was the last to; statuses: counts of
     answers 1xx ... 5xx; queued: complete requests that wait for a handler; refused: how many were
-    answered with 503 because they would have waited too long; latency: a list, of which item i counts requests that took fewer than
-    2**i microseconds, but not fewer than 2**(i - 1); the last counts all others.  Answers without a
-    handler, to malformed requests, are not counted.  whole: False if the worker was in the middle
-    of writing whenever it was looked at, for a millisecond: it is stopped, or it died like that,
-    and parts may belong to different requests.  Texts are printable ASCII.  A slot of zeros has no
-    worker yet.  ValueError if it is too short."""
+    answered with 503 because they would have waited too long; latency: a list, of which item i
+    counts requests that took fewer than 2**i microseconds, but not fewer than 2**(i - 1); the last
+    counts all others.  Answers without a handler, to malformed requests, are not counted.  whole:
+    False if the worker was in the middle of writing whenever it was looked at, for a millisecond:
+    it is stopped, or it died like that, and parts may belong to different requests.  Texts are
+    printable ASCII.  A slot of zeros has no worker yet.  ValueError if it is too short."""
 
 def sleep(seconds: float) -> None:
     """Wait; handlers of other requests run meanwhile if there may be several in progress.
