@@ -101,8 +101,8 @@ def raw(row):
     return OF_KIND[row.kind](row)
 
 
-# One of the first two is there in every service, a preamble needs peers, and handlers run in threads
-# or in greenlets.
+# One of the first two is there in every service, a preamble needs peers, and handlers run in
+# threads or in greenlets.
 _APART = ("app", "mount", "proxy_protocol", "threads")
 
 
