@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 import traceback
 from typing import NamedTuple
 
@@ -172,8 +171,7 @@ def _be_intermediate(plan: Plan, orders: list[_Order]) -> _Order:
     me = os.getpid()
     for order in orders:
         if _try_fork(plan) == 0:
-            while os.getppid() == me:
-                time.sleep(0.0002)
+            _core.outlive(me)
             return order
     os._exit(EXIT_OK)
 
