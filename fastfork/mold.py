@@ -31,7 +31,7 @@ from fastfork.identity import Identity
 from fastfork.sockets import Listener
 
 EXIT_OK, EXIT_FAILED = 0, 1
-MOST_ORDERS = 4  # for one intermediate; another may be at work beside it
+MOST_ORDERS = 8  # for one intermediate; another may be at work beside it
 
 
 class Plan(NamedTuple):
