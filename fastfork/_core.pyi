@@ -320,6 +320,10 @@ def die_with_parent(parent: int) -> None:
     (PR_SET_PDEATHSIG); at once if its parent is not the process `parent` any more.  Raises
     OSError."""
 
+def outlive(parent: int) -> None:
+    """Wait until the process `parent`, which forked this one, has ended, and whoever adopts its
+    orphans is our parent (PR_SET_PDEATHSIG, with a signal that is taken here).  Raises OSError."""
+
 def name_process(name: str) -> None:
     """What ps and top call this thread, in the main thread the process (PR_SET_NAME); the first 15
     bytes count.  Raises OSError."""
