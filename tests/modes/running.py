@@ -6,7 +6,7 @@ import itertools
 import os
 from pathlib import Path
 
-from harness import Server, wait_for
+from harness import PATIENCE, Server, wait_for
 
 HERE = Path(__file__).resolve().parent
 SITES = HERE / "sites"
@@ -26,6 +26,25 @@ WAYS_TO_BE_LATE = {
     "gevent": ["waits", "computes"],
     "threads": ["steps", "computes"],
 }
+
+
+def read_head(client):
+    """Of an answer that comes in chunks."""
+    version, status, reason, headers = client.read_head()
+    assert (version, status) == ("HTTP/1.1", 200), (status, reason)
+    assert ("transfer-encoding", "chunked") in {(n.lower(), v) for n, v in headers}
+
+
+def piece_of(client):
+    """The next chunk of it; b"" at its end."""
+    piece = client.read_exactly(int(client.read_line(), 16))
+    assert client.read_exactly(2) == b"\r\n"
+    return piece
+
+
+def rest_of(client):
+    """All that are still to come."""
+    return b"".join(iter(lambda: piece_of(client), b""))
 
 
 class Site:
@@ -63,11 +82,11 @@ class Site:
         except FileNotFoundError:
             return ""
 
-    def wait_note(self, name, text=None):
+    def wait_note(self, name, text=None, patience=PATIENCE):
         """Until there is one (that says so)."""
         if text is None:
             true = (self.notes / name).exists
         else:
             def true():
                 return self.text(name) == text
-        wait_for(true, message=lambda: f"no note {name}: {text}\n{self.server.stderr}")
+        wait_for(true, patience, lambda: f"no note {name}: {text}\n{self.server.stderr}")

@@ -8,12 +8,13 @@ from contextlib import ExitStack
 import pytest
 from harness import alive, wait_for
 from load import Load
-from running import MODES, SIDE_BY_SIDE, WAYS_TO_BE_LATE, Site
+from running import MODES, SIDE_BY_SIDE, WAYS_TO_BE_LATE, Site, piece_of, read_head
 from tools import content, get, post, vanish
 
 FRAMEWORKS = ["plain", "flask", "django", "falcon"]
 COMBINATIONS = [(mode, framework) for mode in MODES for framework in FRAMEWORKS]
 BODY = content(300_000)
+SOON = 5.0  # seconds; generous: what is said to take one
 
 
 @pytest.fixture(scope="module", params=COMBINATIONS, ids="-".join)
@@ -43,19 +44,6 @@ def timed(combination, tmp_path_factory):
 def interleaving(combination):
     if combination[0] not in SIDE_BY_SIDE:
         pytest.skip("one handler at a time")
-
-
-def piece_of(client):
-    """The next piece of a chunked body."""
-    piece = client.read_exactly(int(client.read_line(), 16))
-    assert client.read_exactly(2) == b"\r\n"
-    return piece
-
-
-def read_head(client):
-    version, status, reason, headers = client.read_head()
-    assert (version, status) == ("HTTP/1.1", 200), (status, reason)
-    assert ("transfer-encoding", "chunked") in {(n.lower(), v) for n, v in headers}
 
 
 # -- short ---------------------------------------------------------------------------------
@@ -107,7 +95,7 @@ def test_streamed_response(site):
     with site.server.connect() as client:
         answer = client.get(f"/numbered?name={name}&count=2000")
         assert answer.header("transfer-encoding") == "chunked"
-        assert answer.body == b"".join(b"line %d\n" % n for n in range(2000))
+        assert answer.body == b"".join(b"%d\n" % n for n in range(2000))
         assert client.get("/").body == b"hello"
     site.wait_note(name, "closed")
 
@@ -216,7 +204,7 @@ def test_client_vanishes(site, leave):
             assert piece_of(client) == b"drop"
         assert not (site.notes / name).exists()
         leave(client)
-    site.wait_note(name, "closed")
+    site.wait_note(name, "closed", SOON)
     assert site.server.get("/pid").body == b"%d" % worker
 
 
@@ -231,8 +219,8 @@ def test_client_vanishes_from_one_that_waits(site, leave):
         read_head(client)
         assert piece_of(client) == b"first"
         leave(client)
-    site.wait_note(name, "closed")
-    site.wait_note(f"{name}-why", "ClientGone")
+    site.wait_note(name, "closed", SOON)
+    site.wait_note(f"{name}-why", "ClientGone", SOON)
 
 
 # -- deadlines -----------------------------------------------------------------------------

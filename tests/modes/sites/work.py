@@ -75,7 +75,7 @@ class Rooms:
         self._rooms[room].discard(name)
 
     def count(self, room):
-        return len(self._rooms[room])
+        return len(self._rooms.get(room, ()))
 
 
 rooms = Rooms()
@@ -144,6 +144,14 @@ def late(query, environ):
     return "never"
 
 
+def busy(query, environ):
+    """Compute for some milliseconds."""
+    end = time.monotonic() + int(query()["for"]) / 1000
+    while time.monotonic() < end:
+        pass
+    return "done"
+
+
 # -- pages that answer piece by piece --------------------------------------------------------
 class Pieces:
     """An iterable that notes `name` when it is closed."""
@@ -163,9 +171,9 @@ class Pieces:
 
 
 def numbered(query, environ):
-    """`count` lines."""
-    lines = (b"line %d\n" % n for n in range(int(query()["count"])))
-    return Pieces(query()["name"], lines)
+    """`count` lines of `width` digits."""
+    count, width = int(query()["count"]), int(query().get("width", 1))
+    return Pieces(query()["name"], (b"%0*d\n" % (width, n) for n in range(count)))
 
 
 def two(query, environ):
@@ -245,18 +253,19 @@ def upload(query, environ, read):
 
 
 def echo(query, environ, read):
-    """Every five bytes as soon as they are there."""
+    """Every `size` bytes, five if it does not say, as soon as they are there."""
     extend(query, environ)
+    size = int(query().get("size", 5))
 
     def pieces():
-        while piece := read(5):
+        while piece := read(size):
             yield piece
 
     return Pieces(query()["name"], pieces())
 
 
 TEXTS = {"/": hello, "/pid": pid, "/flags": flags, "/meet": meet, "/stand": stand, "/fails": fails,
-         "/late": late}
+         "/late": late, "/busy": busy}
 STREAMS = {"/numbered": numbered, "/two": two, "/drops": drops, "/silent": silent,
            "/breaks": breaks, "/late-pieces": late_pieces}
 UPLOADS = {"/upload": upload}
