@@ -23,21 +23,32 @@ def combination(request):
 
 
 @pytest.fixture(scope="module")
-def site(combination, tmp_path_factory):
-    """One worker, without limits that anybody here would meet."""
+def sites(combination, tmp_path_factory):
+    """Two servers of one worker each, which start at the same time."""
     mode, framework = combination
-    notes = tmp_path_factory.mktemp("notes")
-    with Site(f"{framework}_site:app", mode, notes, "--reload-linger", "1s") as site:
-        yield site
+
+    def begin(*flags):
+        notes = tmp_path_factory.mktemp("notes")
+        return Site(f"{framework}_site:app", mode, notes, *flags, wait=False)
+
+    with (begin("--reload-linger", "1s") as site,
+          begin("--request-timeout", "300ms", "--request-grace", "1h",
+                "--request-buffering", "stream") as timed):  # fmt: skip
+        site.server.wait_ready()
+        timed.server.wait_ready()
+        yield site, timed
 
 
-@pytest.fixture(scope="module")
-def timed(combination, tmp_path_factory):
-    """One worker that has little time for each request, and begins before their bodies end."""
-    mode, framework = combination
-    flags = ["--request-timeout", "300ms", "--request-grace", "1h", "--request-buffering", "stream"]
-    with Site(f"{framework}_site:app", mode, tmp_path_factory.mktemp("notes"), *flags) as site:
-        yield site
+@pytest.fixture
+def site(sites):
+    """Without limits that anybody here would meet."""
+    return sites[0]
+
+
+@pytest.fixture
+def timed(sites):
+    """Has little time for each request, and begins with them before their bodies end."""
+    return sites[1]
 
 
 @pytest.fixture
