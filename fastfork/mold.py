@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from fastfork import _core, app, hooks, log, remains, scoreboard, stacks, worker
+from fastfork.bells import Siblings
 from fastfork.channel import Channel, Message, Report, from_descriptor
 from fastfork.config import Settings
 from fastfork.family import SignalMask
@@ -34,6 +35,7 @@ from fastfork.sockets import Listener
 
 EXIT_OK, EXIT_FAILED = 0, 1
 MOST_ORDERS = 4  # for one intermediate; another may be at work beside it
+_os_fork, _waitpid, _sleep = os.fork, os.waitpid, time.sleep  # gevent, perhaps, replaces them
 IMPORT_THRESHOLD = 10_000  # new objects between two collections of the youngest
 
 
@@ -54,6 +56,7 @@ class Plan(NamedTuple):
     scoreboard: scoreboard.Scoreboard
     stacks: int
     signal_mask: SignalMask
+    siblings: Siblings
 
 
 class _Order(NamedTuple):
@@ -124,7 +127,7 @@ def _bury(intermediates: list[int]) -> None:
     """There is nothing else to do: wait for those that have not ended yet."""
     while intermediates:
         with contextlib.suppress(ChildProcessError):  # the application ignores SIGCHLD
-            os.waitpid(intermediates.pop(), 0)
+            _waitpid(intermediates.pop(), 0)
 
 
 def _receive(channel: Channel, wait: bool) -> list[_Order]:
@@ -194,7 +197,7 @@ def _be_intermediate(plan: Plan, orders: list[_Order]) -> _Order:
     for order in orders:
         if _try_fork(plan) == 0:
             while os.getppid() == me:
-                time.sleep(0.0002)
+                _sleep(0.0002)
             return order
     os._exit(EXIT_OK)
 
@@ -202,7 +205,7 @@ def _be_intermediate(plan: Plan, orders: list[_Order]) -> _Order:
 def _try_fork(plan: Plan) -> int:
     """-1 if it cannot be done, which the log says."""
     try:
-        return os.fork()
+        return _os_fork()
     except OSError as error:
         log.logger.error("Cannot fork a worker for %s: %s.", plan.reference, error.strerror)
         return -1
@@ -238,6 +241,7 @@ def _become_worker(
         slot=plan.scoreboard.view(order.message["slot"]),
         stacks=order.stacks,
         signal_mask=mask,
+        siblings=plan.siblings.seen_by(order.message["number"]),
         application=application,
         strangers=strangers,
     )

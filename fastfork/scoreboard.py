@@ -34,6 +34,9 @@ class Scoreboard:
         """The worker that had the slot is gone."""
         self._free.append(number)
 
+    def whole(self) -> memoryview:
+        return memoryview(self._memory)
+
     def view(self, number: int) -> memoryview:
         start = number * _core.SLOT_SIZE
         return memoryview(self._memory)[start : start + _core.SLOT_SIZE]

@@ -6,16 +6,18 @@ cdef enum:
     ACCEPT_PAUSE = 100          # ms without accepting when there are no descriptors left
 
 
-cdef int listener_init(listener_t* listener, object sock, bint multiprocess) except -1:
+cdef int listener_init(listener_t* listener, object sock, bint multithread,
+                       bint multiprocess) except -1:
     cdef object address = sock.getsockname()
     sock.setblocking(False)
     listener.watch.kind = WATCH_LISTENER
     listener.watch.fd = sock.fileno()
     # PEP 3333: SERVER_NAME and SERVER_PORT can never be empty, also where there is no port.
     if sock.family == socket.AF_UNIX:
-        template = environ_template("localhost", "80", multiprocess)
+        template = environ_template("localhost", "80", multithread, multiprocess)
     else:
-        template = environ_template(address[0], str(address[1]), multiprocess)
+        template = environ_template(address[0], str(address[1]), multithread,
+                                    multiprocess)
     Py_INCREF(template)
     listener.template = <PyObject*>template
     return 0
@@ -29,6 +31,9 @@ cdef int accept_start(Worker w) except -1:
     if (w.draining or w.stopping or w.accept_again or not w.running
             or w.connections >= w.max_connections):
         return 0
+    w.left = w.handlers >= w.max_handlers and sibling_free(w)
+    if w.left:
+        return 0
     for i in range(w.listener_count):
         listener = &w.listeners[i]
         if not listener.armed:
@@ -39,6 +44,7 @@ cdef int accept_start(Worker w) except -1:
                 raise OSError(errno, "epoll_ctl on a listener: " + os.strerror(errno))
             listener.armed = True
     w.accepting = True
+    w.slot.accepting = True
     return 0
 
 
@@ -50,6 +56,28 @@ cdef int accept_stop(Worker w) except -1:
             epoll_ctl(w.epoll, EPOLL_CTL_DEL, w.listeners[i].watch.fd, &event)
             w.listeners[i].armed = False
     w.accepting = False
+    w.slot.accepting = False
+    return 0
+
+
+cdef int accept_full(Worker w) except -1:
+    """All our handlers are taken."""
+    if sibling_free(w):
+        w.left = True
+        return accept_stop(w)
+    return 0
+
+
+cdef int accept_yield(Worker w) except -1:
+    w.accept_again = w.now + YIELD
+    return accept_stop(w)
+
+
+cdef int accept_rung(Worker w) except -1:
+    """A sibling has somebody for us."""
+    cdef int i
+    for i in range(w.listener_count):
+        accept_ready(w, &w.listeners[i])
     return 0
 
 
@@ -89,6 +117,8 @@ cdef int accept_ready(Worker w, listener_t* listener) except -1:
     for i in range(w.accept_burst):
         if not listener.armed:         # stopped within this batch, or just now
             return 0
+        if left_to_sibling(w):
+            return accept_yield(w)
         length = sizeof(address)
         fd = accept4(listener.watch.fd, <sockaddr*>address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd < 0:

@@ -1,0 +1,37 @@
+"""What the workers of a service need of each other: where to read how much each has to do, and a
+bell for each, by which a sibling lets it know that somebody waits to be accepted.
+
+The bells are made with the service, before any of its processes, so that every one of them has
+them, whoever forked it.  There are no more than `BELLS`; more workers share them, which costs a
+needless look at the listeners and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import NamedTuple
+
+BELLS = 16
+
+
+class Siblings(NamedTuple):
+    """As a worker sees them (`_core.Worker`)."""
+
+    board: memoryview  # the scoreboard
+    family: int  # the number of the service; no other has it
+    bells: tuple[int, ...]  # descriptors; empty: nobody is told anything
+    bell: int = 0  # which one is the worker's own, modulo their number
+
+    def seen_by(self, number: int) -> Siblings:
+        """As the worker with this number sees them."""
+        return self._replace(bell=number)
+
+
+def make() -> tuple[int, ...]:
+    """As many as there are descriptors for: none is no fault."""
+    bells: list[int] = []
+    with contextlib.suppress(OSError):
+        while len(bells) < BELLS:
+            bells.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+    return tuple(bells)
