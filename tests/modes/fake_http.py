@@ -17,6 +17,8 @@ class HttpConversation(Conversation):
             self.wfile.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
                              .encode())
             self.wfile.flush()
+            if b"HTTP/1.0" in line:
+                return
 
 
 class FakeHttp(Fake):

@@ -34,6 +34,7 @@ class Fake(socketserver.ThreadingTCPServer):
     """A server at `port`; a context manager.  `conversation` is its protocol."""
 
     daemon_threads = True
+    request_queue_size = 128
     conversation: type[Conversation]
 
     def __init__(self):

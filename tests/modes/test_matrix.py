@@ -219,21 +219,6 @@ def test_client_vanishes(site, leave):
     assert site.server.get("/pid").body == b"%d" % worker
 
 
-@pytest.mark.parametrize("leave", [vanish, lambda client: client.close()], ids=["reset", "close"])
-def test_client_vanishes_from_one_that_waits(site, leave):
-    """In fastfork.sleep, from which it is woken."""
-    if site.mode not in ("greenlets", "gevent"):
-        pytest.skip("sleep blocks here")
-    name = site.name()
-    with site.server.connect() as client:
-        client.send(get(f"/silent?name={name}"))
-        read_head(client)
-        assert piece_of(client) == b"first"
-        leave(client)
-    site.wait_note(name, "closed", SOON)
-    site.wait_note(f"{name}-why", "ClientGone", SOON)
-
-
 # -- deadlines -----------------------------------------------------------------------------
 def test_deadline(timed):
     """However the handler is at work when its time is up."""

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 from harness import wait_for
-from running import MODES, SIDE_BY_SIDE, read_head, rest_of
+from running import MODES, SIDE_BY_SIDE, piece_of, read_head, rest_of
 from sites.blocks import BLOCK, block
 from tools import content, get, post, quiet_for, slow_client, vanish, wake
 
@@ -133,6 +133,21 @@ def test_a_slow_reader_that_goes(bounded, leave):
     leave(client)
     bounded.wait_note(name, "closed", SOON)
     assert bounded.server.get("/").status == 200
+
+
+@pytest.mark.parametrize("mode", ["greenlets", "gevent"])
+def test_client_vanishes_from_a_handler_that_waits(begin, mode):
+    """In fastfork.sleep, from which it is woken.  (By a reset: one that only closes may have said
+    no more than that it sends nothing else, and is found gone when something is sent to it.)"""
+    site = begin("plain_site:app", mode, "--graceful-timeout", "1s")
+    name = site.name()
+    with site.server.connect() as client:
+        client.send(get(f"/silent?name={name}"))
+        read_head(client)
+        assert piece_of(client) == b"first"
+        vanish(client)
+    site.wait_note(name, "closed", SOON)
+    site.wait_note(f"{name}-why", "ClientGone")
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -49,7 +49,6 @@ def by_socket(query):
     host, _, port = HTTP.removeprefix("http://").rpartition(":")
     with socket.create_connection((host, int(port))) as sock:
         sock.sendall(f"GET /{query.removeprefix('select ')} HTTP/1.0\r\n\r\n".encode())
-        sock.shutdown(socket.SHUT_WR)
         with sock.makefile("rb") as answer:
             return answer.read().rpartition(b"\r\n")[2].decode()
 
