@@ -105,6 +105,7 @@ cdef struct slot_t:                 # what a worker tells of itself (scoreboard.
 cdef struct sibling_t:              # a worker of the same service
     slot_t* slot
     int64_t rung                    # its heartbeat when its bell was rung (0: it has stirred since)
+    int64_t rung_at                 # ms
 
 cdef class Trust:                   # forwarded_allow_ips
     cdef bint everybody             # "*"
@@ -363,6 +364,7 @@ cdef class Worker:
     cdef bint watches_dead
     cdef bint accepting
     cdef bint left                  # to siblings, as all our handlers are taken
+    cdef bint yielding              # to a sibling, for a moment
     cdef int64_t accept_again       # ms: accepting pauses until then (0: it does not)
     cdef bint starved               # of descriptors, and told so
     cdef int64_t full_told_until    # ms: that max_connections are open was told lately

@@ -44,6 +44,7 @@ cdef int accept_start(Worker w) except -1:
                 raise OSError(errno, "epoll_ctl on a listener: " + os.strerror(errno))
             listener.armed = True
     w.accepting = True
+    w.yielding = False
     w.slot.accepting = True
     return 0
 
@@ -55,7 +56,7 @@ cdef int accept_stop(Worker w) except -1:
         if w.listeners[i].armed:
             epoll_ctl(w.epoll, EPOLL_CTL_DEL, w.listeners[i].watch.fd, &event)
             w.listeners[i].armed = False
-    w.accepting = False
+    w.accepting = w.yielding = False
     w.slot.accepting = False
     return 0
 
@@ -69,13 +70,19 @@ cdef int accept_full(Worker w) except -1:
 
 
 cdef int accept_yield(Worker w) except -1:
+    """Leave the listeners alone for a moment; for others who look at us we still accept."""
+    accept_stop(w)
     w.accept_again = w.now + YIELD
-    return accept_stop(w)
+    w.yielding = w.slot.accepting = True
+    return 0
 
 
 cdef int accept_rung(Worker w) except -1:
     """A sibling has somebody for us."""
     cdef int i
+    if w.yielding:
+        w.accept_again = 0
+        accept_start(w)
     for i in range(w.listener_count):
         accept_ready(w, &w.listeners[i])
     return 0

@@ -4,8 +4,8 @@
 #   1. A worker that is woken and sees on the scoreboard that a sibling has less to do, and is free
 #      to accept now, rings that sibling's bell and leaves the listeners alone for a moment.  Loads
 #      fall from one to the next, so nobody is sent around in a circle.
-#   2. A sibling that does not stir when its bell rings (stopped, dead, or without a core) does not
-#      count until it does.  The connection waits no longer than that moment.
+#   2. A sibling that does not stir within RUNG_PATIENCE of its bell's ringing (stopped, dead, or
+#      without a core) does not count until it does.
 #   3. A worker whose handlers are all taken accepts nobody as long as a sibling has one that is
 #      free.  If no one has, they accept, and who is accepted waits with his request, where
 #      queue_timeout and max_queue hold.
@@ -14,6 +14,9 @@
 
 cdef enum:
     YIELD = 2                   # ms that the listeners are left to a sibling
+    RUNG_PATIENCE = 30          # ms
+    HANDLER_PATIENCE = 10000    # us that a handler may have taken so far, where it keeps the loop
+    SLACK = 8                   # an eighth more than another has is no reason to send anybody on
     FULL_LOOK = 20              # ms: may a sibling's last handler have been taken meanwhile?
     SIBLINGS_LOOK = 100         # ms: for how long it is known who they are
     SIBLINGS = 255
@@ -51,7 +54,8 @@ cdef int siblings_look(Worker w) noexcept:
     """Find them on the scoreboard."""
     cdef size_t at = 0, size = SLOT_BYTES
     cdef slot_t* s
-    cdef int unused = 0
+    cdef sibling_t one
+    cdef int i, unused = 0, known = w.sibling_count
     w.sibling_count = 0
     while (at + size <= <size_t>w.board_view.len and unused < NEVER_USED
             and w.sibling_count < SIBLINGS):
@@ -62,8 +66,14 @@ cdef int siblings_look(Worker w) noexcept:
             continue
         unused = 0
         if s.family == w.slot.family and s != w.slot:
-            w.siblings[w.sibling_count].slot = s
-            w.siblings[w.sibling_count].rung = 0
+            # They stand in the order of their slots, so what is known of one is at its place or
+            # behind it.
+            memset(&one, 0, sizeof(one))
+            one.slot = s
+            for i in range(w.sibling_count, known):
+                if w.siblings[i].slot == s:
+                    one = w.siblings[i]
+            w.siblings[w.sibling_count] = one
             w.sibling_count += 1
     w.siblings_until = w.now + SIBLINGS_LOOK
     return 0
@@ -81,12 +91,13 @@ cdef sibling_t* sibling_below(Worker w, int64_t load) noexcept:
         s = w.siblings[i].slot
         if not s.accepting or s.family != w.slot.family or s.state == SLOT_DRAINING:
             continue
-        if w.mode == MODE_INLINE and s.request_started:     # its loop does not turn
+        if (w.mode == MODE_INLINE and s.request_started
+                and w.now_us - s.request_started > HANDLER_PATIENCE):
             continue
-        if w.siblings[i].rung:
-            if w.siblings[i].rung == s.heartbeat:
-                continue
+        if w.siblings[i].rung != s.heartbeat:
             w.siblings[i].rung = 0
+        elif w.now - w.siblings[i].rung_at > RUNG_PATIENCE:
+            continue
         its = s.connections + s.waiting + (s.request_started != 0)
         if its < load:
             load = its
@@ -101,11 +112,13 @@ cdef bint left_to_sibling(Worker w) noexcept:
     cdef sibling_t* sibling
     if load == 0 or w.siblings is NULL or w.draining:
         return False
-    sibling = sibling_below(w, load)
+    sibling = sibling_below(w, load - load // SLACK)
     if sibling is NULL:
         return False
-    sibling.rung = sibling.slot.heartbeat
-    write(w.bells[sibling.slot.bell % <uint32_t>w.bell_count], &one, sizeof(one))
+    if not sibling.rung:
+        sibling.rung = sibling.slot.heartbeat
+        sibling.rung_at = w.now
+        write(w.bells[sibling.slot.bell % <uint32_t>w.bell_count], &one, sizeof(one))
     return True
 
 
