@@ -4,10 +4,11 @@ import json
 import re
 import selectors
 import threading
+import time
 from contextlib import ExitStack
 
 import pytest
-from harness import wait_for
+from harness import PATIENCE, wait_for
 from running import MODES, SIDE_BY_SIDE, piece_of, read_head, rest_of
 from sites.blocks import BLOCK, block
 from tools import content, get, post, quiet_for, slow_client, vanish, wake
@@ -41,10 +42,10 @@ def listen(listeners, count):
         for listener in listeners:
             selector.register(listener.sock, selectors.EVENT_READ, listener)
         missing = {listener for listener in listeners if listener.events < count}
+        end = time.monotonic() + PATIENCE
         while missing:
-            ready = selector.select(SOON)
-            assert ready, f"nothing comes, and {len(missing)} have not had {count} events"
-            for key, _ in ready:
+            assert time.monotonic() < end, f"{len(missing)} have not had {count} events"
+            for key, _ in selector.select(SOON):
                 key.data.receive()
                 if key.data.events >= count:
                     missing.discard(key.data)
