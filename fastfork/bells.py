@@ -2,14 +2,14 @@
 bell for each, by which a sibling lets it know that somebody waits to be accepted.
 
 The bells are made with the service, before any of its processes, so that every one of them has
-them, whoever forked it.  There are no more than `BELLS`; more workers share them, which costs a
-needless look at the listeners and nothing else.
+them, whoever forked it: one for each worker that it begins with, at most `BELLS`.  More workers
+share them, which costs a needless look at the listeners and nothing else.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
+from collections.abc import Iterable
 from typing import NamedTuple
 
 BELLS = 16
@@ -28,10 +28,19 @@ class Siblings(NamedTuple):
         return self._replace(bell=number)
 
 
-def make() -> tuple[int, ...]:
-    """As many as there are descriptors for: none is no fault."""
+def make(workers: int) -> tuple[int, ...]:
+    """For a service that begins with so many.  Where there are no descriptors left there are no
+    bells either, which is no fault."""
     bells: list[int] = []
-    with contextlib.suppress(OSError):
-        while len(bells) < BELLS:
+    try:
+        while len(bells) < min(workers, BELLS):
             bells.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+    except OSError:
+        close(bells)
+        return ()
     return tuple(bells)
+
+
+def close(bells: Iterable[int]) -> None:
+    for bell in bells:
+        os.close(bell)
