@@ -138,6 +138,23 @@ def test_deadlines_of_several_at_once(begin):
     assert site.server.stderr.count("RequestTimeout is raised in it") == 2
 
 
+def test_a_thread_that_cannot_be_reached(begin):
+    """It waits in C: its client has 504 all the same, the other handlers go on, and when its grace
+    is over the worker goes with it."""
+    site = begin("plain_site:app", "threads", "--request-timeout", "300ms",
+                 "--request-grace", "1s")
+    worker, name = site.worker, site.name()
+    with site.server.connect() as client:
+        client.send(get(f"/late?name={name}&how=blocks"))
+        site.wait_note(f"{name}-begun")
+        meet(site, 2)
+        assert client.read_response().status == 504
+        assert client.at_eof()
+    site.server.wait_stderr("is killed")
+    wait_for(lambda: (found := site.server.workers()) and worker not in found)
+    assert site.text(name) == ""
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_deadline_does_not_hit_who_comes_next(begin, mode):
     """A handler that ends at its deadline leaves nothing behind for the next one, which runs at
