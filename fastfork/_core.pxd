@@ -318,6 +318,7 @@ cdef class Exchange:
     cdef bint woken                 # ... and can go on
     cdef int asks                   # ASK_*: what it waits for, in a thread
     cdef Wait wait                  # what it waits for, if that is not its client
+    cdef bint hub_waits             # for something in fastfork.sleep and the like, under gevent
     cdef int64_t answer_at          # ms: 504 in its place, if it cannot be interrupted (0: no)
 
 
@@ -443,6 +444,7 @@ cdef class Worker:
     cdef bint polling               # the loop is in epoll_wait, and must be woken
     cdef object hub                 # greenlet of gevent's hub
     cdef object hub_                # what it does for us (hub.py)
+    cdef dict runners               # greenlets of it that run handlers -> their Exchanges
     cdef list resting               # greenlets that wait for a request ...
     cdef Exchange given             # ... which is this one
     cdef bint turning, turn_wanted

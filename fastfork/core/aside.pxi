@@ -37,6 +37,7 @@ cdef int handler_begin(Worker w, Exchange ex) except -1:
         return 0
     w.given = ex
     ex.runner = w.resting.pop() if w.resting else _greenlet_of_hub(w)
+    w.runners[ex.runner] = ex
     w.switches_total += 1
     greenlet_switch(ex.runner)
     return 0
@@ -45,7 +46,6 @@ cdef int handler_begin(Worker w, Exchange ex) except -1:
 cdef int handler_ended(Worker w, Exchange ex) except -1:
     """The loop has found it in `finished`."""
     ex.beside = ex.over = False
-    ex.runner = None
     slot_end_beside(w, ex)
     return 0
 
@@ -135,3 +135,5 @@ def _handle_given(Worker w):
     cdef Exchange ex = w.given
     w.given = None
     handler_beside(w, ex)
+    del w.runners[ex.runner]            # the greenlet may have its next one before the loop has this
+    ex.runner = None

@@ -165,6 +165,9 @@ cdef int conn_lost(Worker w, conn_t* c) except -1:
     conn_interest(w, c, 0)
     if ex.wait is not None and not ex.head_sent and not overdue(w):
         return 0
+    if ex.hub_waits and ex.head_sent and w.turning:
+        ex.runner.throw(ClientGone(DISCONNECTED))
+        return 0
     return unpark(w, ex)
 
 

@@ -98,18 +98,17 @@ cdef Exchange exchange_here(Worker w):
     cdef int kind
     cdef conn_t* c
     cdef Exchange ex
-    cdef object here
     if w.mode == MODE_INLINE:
         return <Exchange>w.current if w.current is not NULL else None
-    here = greenlet_current() if w.mode == MODE_HUB else None
+    if w.mode == MODE_HUB:
+        ex = w.runners.get(greenlet_current())
+        return ex if ex is not None and not ex.over else None
     for kind in range(QUEUES):
         c = w.queues[kind].first
         while c is not NULL:
             if c.state == CONN_HANDLER:
                 ex = <Exchange>c.exchange
-                if ex.beside and not ex.over and (
-                        ex.runner is here if w.mode == MODE_HUB
-                        else ex.thread == PyThread_get_thread_ident()):
+                if ex.beside and not ex.over and ex.thread == PyThread_get_thread_ident():
                     return ex
             c = c.next
     return None

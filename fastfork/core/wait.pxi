@@ -21,7 +21,7 @@ def sleep(seconds):
     if w is None:
         time_sleep(span)
     elif w.mode == MODE_HUB:
-        w.hub_.sleep(span)
+        hub_wait(w, w.hub_.sleep, (span,))
     else:
         wait_for(w, -1, 0, span)
 
@@ -47,11 +47,25 @@ cdef bint wait_ready(object file, uint32_t events, object timeout) except -1:
             raise ValueError(f"not a number of seconds to wait: {timeout!r}")
     if fd < 0:
         raise ValueError(f"not a descriptor: {fd}")
-    if w is not None and w.mode == MODE_HUB:
-        return w.hub_.wait(fd, events == EPOLLOUT, timeout)
     if w is None or span == 0:
         return poll_ready(fd, events, span)
+    if w.mode == MODE_HUB:
+        return hub_wait(w, w.hub_.wait, (fd, events == EPOLLOUT, timeout))
     return wait_for(w, fd, events, span)
+
+
+cdef object hub_wait(Worker w, object wait, tuple args):
+    """Under gevent, which does not know of the client."""
+    cdef Exchange ex = exchange_here(w)
+    if ex is None:                      # in a greenlet of the application's
+        return wait(*args)
+    if ex.gone and ex.head_sent:
+        raise ClientGone(DISCONNECTED)
+    ex.hub_waits = True
+    try:
+        return wait(*args)
+    finally:
+        ex.hub_waits = False
 
 
 cdef bint poll_ready(int fd, uint32_t events, double span) except -1:

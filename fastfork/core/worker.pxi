@@ -79,6 +79,7 @@ cdef class Worker:
         self.asked = collections.deque()
         self.jobs = SimpleQueue()
         self.resting = []
+        self.runners = {}
         self.wake.kind = WATCH_WAKE
         self.wake.fd = -1
         self.base_context = contextvars.copy_context()
