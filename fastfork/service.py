@@ -13,7 +13,6 @@ and all.
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -42,7 +41,7 @@ class Service:
         """`first`: the number of its first generation."""
         self.name = recipe.name
         self.family = family
-        self.bells = bells.make()
+        self.bells = bells.make(max(1, recipe.size))
         self.number = family.number_service()
         family.services.append(self)
         self.newest = first  # number of the newest generation
@@ -602,8 +601,7 @@ class Service:
 
     def close_bells(self) -> None:
         """Nobody of it is left, or this process is none of it."""
-        for bell in self.bells:
-            os.close(bell)
+        bells.close(self.bells)
         self.bells = ()
 
 
