@@ -154,7 +154,8 @@ class Worker:
 
     def begin_under(self, hub: object, calls: HubCalls) -> None:
         """Instead of `run`: from now on handlers run in greenlets whose parent is `hub` (a
-        greenlet too), which is to call `turn` whenever `fileno()` is readable and when `turn` or `calls` want it."""
+        greenlet too), which is to call `turn` whenever `fileno()` is readable and when `turn` or
+        `calls` want it."""
 
     def fileno(self) -> int:
         """epoll's descriptor."""
