@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from socket import socket
 from typing import Any, Protocol, type_check_only
 
-from greenlet import greenlet
 from typing_extensions import Buffer
 
 DEBUG: bool
@@ -153,9 +152,9 @@ class Worker:
     def run(self) -> None:
         """Serve until `drain` has finished or `stop` was called."""
 
-    def begin_under(self, hub: greenlet, calls: HubCalls) -> None:
-        """Instead of `run`: from now on handlers run in greenlets whose parent is `hub`, which is
-        to call `turn` whenever `fileno()` is readable and when `turn` or `calls` want it."""
+    def begin_under(self, hub: object, calls: HubCalls) -> None:
+        """Instead of `run`: from now on handlers run in greenlets whose parent is `hub` (a
+        greenlet too), which is to call `turn` whenever `fileno()` is readable and when `turn` or `calls` want it."""
 
     def fileno(self) -> int:
         """epoll's descriptor."""
@@ -290,8 +289,9 @@ def slot_read(slot: Buffer) -> dict[str, Any]:
     deadline (0.0: none), request_number (counted from 1), method, path (the first 200 bytes of the
     target), request_id: of the request whose handler runs, or was the last to; statuses: counts of
     answers 1xx ... 5xx; queued: complete requests that wait for a handler; refused: how many were
-    answered with 503 because they would have waited too long; latency: a list, of which item i counts requests that took fewer than
-    2**i microseconds, but not fewer than 2**(i - 1); the last counts all others.  Answers without a
+    answered with 503 because they would have waited too long; latency: a list, of which item i
+    counts requests that took fewer than 2**i microseconds, but not fewer than 2**(i - 1); the last
+    counts all others.  Answers without a
     handler, to malformed requests, are not counted.  whole: False if the worker was in the middle
     of writing whenever it was looked at, for a millisecond: it is stopped, or it died like that,
     and parts may belong to different requests.  Texts are printable ASCII.  A slot of zeros has no
@@ -319,6 +319,10 @@ def die_with_parent(parent: int) -> None:
     """The kernel kills this process with SIGKILL when the thread that forked it ends
     (PR_SET_PDEATHSIG); at once if its parent is not the process `parent` any more.  Raises
     OSError."""
+
+def outlive(parent: int) -> None:
+    """Wait until the process `parent`, which forked this one, has ended, and whoever adopts its
+    orphans is our parent (PR_SET_PDEATHSIG, with a signal that is taken here).  Raises OSError."""
 
 def name_process(name: str) -> None:
     """What ps and top call this thread, in the main thread the process (PR_SET_NAME); the first 15

@@ -21,6 +21,8 @@ cdef class Worker:
                  bint multiprocess=False, slot=None, siblings=None):
         cdef int i
         cdef stat_t st
+        # Under gevent two handlers are in the middle of something as they are in two threads.
+        cdef bint multithread = settings.threads > 1 or settings.green != "off"
         if not callable(app):
             raise TypeError(f"the application is not callable: {app!r}")
         self.app = app
@@ -107,7 +109,7 @@ cdef class Worker:
             raise MemoryError()
         memset(self.listeners, 0, max(1, self.listener_count) * sizeof(listener_t))
         for i in range(self.listener_count):
-            listener_init(&self.listeners[i], self.listeners_[i], self.max_threads > 1,
+            listener_init(&self.listeners[i], self.listeners_[i], multithread,
                           multiprocess)
         self.memory_template = environ_template("127.0.0.1", "80", False, multiprocess)
 
