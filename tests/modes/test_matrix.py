@@ -69,7 +69,7 @@ def test_short(site):
 
 def test_what_the_environ_says(site):
     flags = json.loads(site.server.get("/flags").body)
-    assert flags["multithread"] is (site.mode == "threads")
+    assert flags["multithread"] is (site.mode in ("gevent", "threads"))
 
 
 def test_side_by_side(site, interleaving):
