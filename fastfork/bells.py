@@ -9,6 +9,7 @@ share them, which costs a needless look at the listeners and nothing else.
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -19,13 +20,19 @@ class Siblings(NamedTuple):
     """As a worker sees them (`_core.Worker`)."""
 
     board: memoryview  # the scoreboard
-    family: int  # the number of the service; no other has it
+    family: int  # the number of the service; no other has it (see `of_sockets`)
     bells: tuple[int, ...]  # descriptors; empty: nobody is told anything
     bell: int = 0  # which one is the worker's own, modulo their number
 
     def seen_by(self, number: int) -> Siblings:
         """As the worker with this number sees them."""
         return self._replace(bell=number)
+
+    def of_sockets(self, descriptors: Iterable[int]) -> Siblings:
+        """Only those that have the same sockets.  After a reload others may have others, and
+        nobody can leave a client to a worker that does not hear him."""
+        inodes = sorted(os.fstat(descriptor).st_ino for descriptor in descriptors)
+        return self._replace(family=self.family << 32 | zlib.crc32(repr(inodes).encode()))
 
 
 def make(workers: int) -> tuple[int, ...]:

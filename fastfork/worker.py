@@ -136,6 +136,7 @@ def _boot(plan: Plan, me: hooks.Worker) -> tuple[_core.Worker, int]:
         hooks.run_fork_after(me)
     access_log = _open_access_log(plan.access_log)
     hooks.run_worker_start(me)
+    siblings = plan.siblings.of_sockets(listener.socket.fileno() for listener in plan.listeners)
     core = _core.Worker(
         application,
         [listener.socket for listener in plan.listeners],
@@ -144,7 +145,7 @@ def _boot(plan: Plan, me: hooks.Worker) -> tuple[_core.Worker, int]:
         access_log_fd=access_log,
         multiprocess=plan.multiprocess,
         slot=plan.slot,
-        siblings=plan.siblings if plan.multiprocess else None,
+        siblings=siblings if plan.multiprocess else None,
     )
     return core, access_log
 

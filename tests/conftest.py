@@ -1,3 +1,4 @@
+import gc
 import os
 import sys
 import tempfile
@@ -10,6 +11,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "requests"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from harness import Server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def settled():
+    """Tens of thousands of tests and their reports are no garbage: a test that collects it need not
+    look at what was there before its file."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -343,9 +343,11 @@ def name(pid):
 
 
 def alive(pid):
-    """True while the process runs (a zombie does not)."""
+    """True while the process runs (a zombie does not, when its last thread has ended: until then
+    its sockets are open)."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-        return stat.rpartition(")")[2].split()[0] != "Z"
+        ended = stat.rpartition(")")[2].split()[0] == "Z"
+        return not ended or len(os.listdir(f"/proc/{pid}/task")) > 1
     except OSError:
         return False

@@ -28,11 +28,12 @@ cdef int accept_start(Worker w) except -1:
     cdef int i
     cdef listener_t* listener
     cdef epoll_event event
-    if (w.draining or w.stopping or w.accept_again or not w.running
-            or w.connections >= w.max_connections):
+    if w.draining or w.stopping or w.accept_again or not w.running:
         return 0
     w.left = w.handlers >= w.max_handlers and sibling_free(w)
-    if w.left:
+    if w.left or w.connections >= w.max_connections:
+        # Not for a moment any more: a sibling that still left people to us would wait for ever.
+        w.yielding = w.slot.accepting = False
         return 0
     for i in range(w.listener_count):
         listener = &w.listeners[i]

@@ -85,6 +85,7 @@ def test_a_sender_of_nothing_without_a_watchdog(listening):
         ("30000000", "1", None), (None, None, None), (None, str(os.getpid()), None),
         ("0", None, None), ("-5", None, None), ("x", None, None), ("", None, None),
     ],
+    ids=lambda value: "ours" if value == str(os.getpid()) else None,
 )  # fmt: skip
 def test_interval(usec, pid, interval):
     environ = {"NOTIFY_SOCKET": "/absent", "WATCHDOG_USEC": usec, "WATCHDOG_PID": pid}

@@ -108,7 +108,8 @@ def test_a_master_that_was_killed_does_not(acquire, path, messages):
     assert f"[INFO] The pid file {path} said {other.pid}, which does not hold it any" in said
 
 
-@pytest.mark.parametrize("number", [1, os.getpid(), os.getppid(), 999999999])
+@pytest.mark.parametrize("number", [1, os.getpid(), os.getppid(), 999999999],
+                         ids=["init's", "ours", "our parent's", "nobody's"])
 def test_a_number_alone_holds_nothing(acquire, path, number):
     """Also that of a living process, and, in a container that is started anew, our own."""
     path.write_text(f"{number}\n")
