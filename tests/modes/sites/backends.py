@@ -66,6 +66,9 @@ PAGES = {
 
 
 def app(environ, start_response):
-    body = PAGES[environ["PATH_INFO"]](unquote_plus(environ["QUERY_STRING"])).encode()
+    query = unquote_plus(environ["QUERY_STRING"])
+    if "sleep" not in query:  # all others have the time that they need
+        environ["fastfork.extend_deadline"](3600)
+    body = PAGES[environ["PATH_INFO"]](query).encode()
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
