@@ -36,6 +36,8 @@ def sites(combination, tmp_path_factory):
                 "--request-buffering", "stream") as timed):  # fmt: skip
         site.server.wait_ready()
         timed.server.wait_ready()
+        # (What a framework does at its first request may take longer than the time it has there.)
+        wait_for(lambda: timed.server.get("/").status == 200)
         yield site, timed
 
 

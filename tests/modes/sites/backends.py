@@ -15,7 +15,6 @@ import urllib3
 
 POSTGRES, MYSQL, HTTP = os.environ["POSTGRES"], int(os.environ["MYSQL"]), os.environ["HTTP"]
 RECIPES = {name: importlib.import_module(name) for name in os.environ["RECIPES"].split()}
-LARGE = "1" * 3_000_000  # more than the buffers of a connection hold
 
 psycopg_connect = getattr(RECIPES.get("psycopg_side_by_side"), "Connection", psycopg).connect
 pool = urllib3.PoolManager(num_pools=1, maxsize=50)
@@ -25,9 +24,12 @@ def database(connect, *args, **kwargs):
     def page(query):
         with contextlib.closing(connect(*args, **kwargs)) as connection:
             cursor = connection.cursor()
-            if query == "large":
-                cursor.execute("select %s" if connect is psycopg_connect else f"select {LARGE}",
-                               [LARGE] if connect is psycopg_connect else None)
+            if query.startswith("digits "):
+                digits = "1" * int(query.removeprefix("digits "))
+                if connect is psycopg_connect:
+                    cursor.execute("select %s", [digits])
+                else:
+                    cursor.execute(f"select {digits}")
             else:
                 cursor.execute(query)
             return cursor.fetchone()[0]
@@ -64,6 +66,9 @@ PAGES = {
 
 
 def app(environ, start_response):
-    body = PAGES[environ["PATH_INFO"]](unquote_plus(environ["QUERY_STRING"])).encode()
+    query = unquote_plus(environ["QUERY_STRING"])
+    if "sleep" not in query:  # all others have the time that they need
+        environ["fastfork.extend_deadline"](3600)
+    body = PAGES[environ["PATH_INFO"]](query).encode()
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
