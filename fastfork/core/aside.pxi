@@ -135,5 +135,5 @@ def _handle_given(Worker w):
     cdef Exchange ex = w.given
     w.given = None
     handler_beside(w, ex)
-    del w.runners[ex.runner]            # the greenlet may have its next one before the loop has this
+    del w.runners[ex.runner]        # the greenlet may have its next one before the loop has this
     ex.runner = None
