@@ -445,8 +445,7 @@ cdef class Worker:
     cdef object hub                 # greenlet of gevent's hub
     cdef object hub_                # what it does for us (hub.py)
     cdef dict runners               # greenlets of it that run handlers -> their Exchanges
-    cdef list resting               # greenlets that wait for a request ...
-    cdef Exchange given             # ... which is this one
+    cdef Exchange given             # to the greenlet that begins
     cdef bint turning, turn_wanted
     # settings (seconds are milliseconds here)
     cdef uint32_t max_request_line, max_head, read_ahead, keep_alive_requests

@@ -1,5 +1,7 @@
-# Handlers beside the loop: in threads, or in greenlets of gevent's hub.  Both are made when they
-# are needed, kept, and never more than max_handlers.
+# Handlers beside the loop: in threads, or in greenlets of gevent's hub.  Threads are made when they
+# are needed, kept, and never more than max_handlers.  A greenlet has one handler only: what the
+# application has left behind (a gevent.Timeout, a kill) comes late to it, and must not come to
+# somebody else's request.
 #
 #   1. What the loop works with (connections, their deadlines, epoll, the scoreboard) is the loop's
 #      alone.  A handler beside it has its Exchange, and sends to the socket by itself as long as
@@ -36,8 +38,9 @@ cdef int handler_begin(Worker w, Exchange ex) except -1:
         w.jobs.put(ex)
         return 0
     w.given = ex
-    ex.runner = w.resting.pop() if w.resting else _greenlet_of_hub(w)
+    ex.runner = greenlet_new(lambda: _handle_in_greenlet(w), w.hub)
     w.runners[ex.runner] = ex
+    w.carriers_total += 1
     w.switches_total += 1
     greenlet_switch(ex.runner)
     return 0
@@ -110,30 +113,15 @@ cdef int timeout_answer(Worker w, Exchange ex) except -1:
 
 # -- greenlets of gevent's hub -------------------------------------------------------------
 
-def _greenlet_of_hub(Worker w):
-    return greenlet_new(lambda: _handle_in_greenlet(w), w.hub)
-
-
 def _handle_in_greenlet(Worker w):
-    """What such a greenlet runs: one handler after the other."""
-    COUNT_CARRIER(1)
-    w.carriers_total += 1
-    try:
-        while w.given is not None:
-            _handle_given(w)
-            w.resting.append(greenlet_current())
-            if not w.turning and not w.turn_wanted:
-                w.turn_wanted = True
-                w.hub_.want_turn()
-            greenlet_switch(w.hub)
-    finally:
-        COUNT_CARRIER(-1)
-
-
-def _handle_given(Worker w):
-    """A frame of its own: a greenlet that rests must not hold an Exchange."""
+    """What such a greenlet runs."""
     cdef Exchange ex = w.given
     w.given = None
-    handler_beside(w, ex)
-    del w.runners[ex.runner]        # the greenlet may have its next one before the loop has this
-    ex.runner = None
+    COUNT_CARRIER(1)
+    try:
+        handler_beside(w, ex)
+        turn_want(w)
+    finally:
+        del w.runners[ex.runner]
+        ex.runner = None
+        COUNT_CARRIER(-1)

@@ -331,6 +331,8 @@ cdef int conn_writable(Worker w, conn_t* c) except -1:
     if ex.reading:                      # it waits for something else
         return conn_interest(w, c, EPOLLIN)
     queue_move(w, c, QUEUE_NONE)
+    if ex.wait is not None:
+        return conn_interest(w, c, EPOLLIN)
     conn_interest(w, c, 0)
     return unpark(w, ex)
 

@@ -42,6 +42,8 @@ cdef int park(Worker w, Exchange ex) except -1:
     w.current = NULL
     if w.mode == MODE_INLINE:
         slot_pause(w)
+    elif w.mode == MODE_HUB:
+        turn_want(w)
     try:
         greenlet_switch(carrier)
     finally:
@@ -70,6 +72,15 @@ cdef int park_thread(Worker w, Exchange ex) except -1:
     ex.waiter = None
     if ex.overdue:
         raise ex.timeout
+    return 0
+
+
+cdef int turn_want(Worker w) except -1:
+    """Under gevent's hub: the loop has something to do, or must look at a deadline, of which it
+    knows nothing yet."""
+    if w.hub_ is not None and not w.turning and not w.turn_wanted:
+        w.turn_wanted = True
+        w.hub_.want_turn()
     return 0
 
 

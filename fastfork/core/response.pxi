@@ -219,7 +219,10 @@ cdef int exchange_release(Worker w, Exchange ex) except -1:
         ex.head_size = 0
     # An application that kept start_response, write or early_hints keeps this exchange; it must
     # not come to another request.
-    if (Py_REFCNT(<PyObject*>ex.start_response_) == 1 and Py_REFCNT(<PyObject*>ex.write_) == 1
+    if ex.waiter is not None:           # a greenlet of the application's, that it has left behind
+        unpark(w, ex)
+        exchange_free(ex)
+    elif (Py_REFCNT(<PyObject*>ex.start_response_) == 1 and Py_REFCNT(<PyObject*>ex.write_) == 1
             and Py_REFCNT(<PyObject*>ex.early_hints_) == 1
             and w.pool_count < POOL_LARGEST):
         w.pool[w.pool_count] = <PyObject*>ex        # the connection's reference

@@ -377,9 +377,13 @@ cdef int outbox_push(Worker w, Exchange ex) except -1:
         if ex.reading and w.mode != MODE_THREADS:
             conn_interest(w, ex.conn, EPOLLIN | EPOLLOUT)
         return 0
-    if ex.outbox.spool_written <= w.output_spool:   # the size of the file, read or not
-        return 0
     if w.mode != MODE_INLINE and not ex.beside:     # a few bytes of the loop's own
+        return 0
+    if w.mode == MODE_HUB and ex.waiter is None:
+        # Nobody tells us when the handler waits for something else: from now on the loop sends.
+        client_wait(w, ex.conn)
+        turn_want(w)
+    if ex.outbox.spool_written <= w.output_spool:   # the size of the file, read or not
         return 0
     if w.mode == MODE_THREADS:
         ex.asks = ASK_ROOM

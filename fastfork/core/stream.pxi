@@ -97,9 +97,9 @@ cdef int stream_wait(Body b) except -1:
         park(w, ex)
     finally:
         ex.reading = False
-        if ex.conn is not NULL:
+        if b.exchange is not None:
             queue_move(w, c, QUEUE_NONE)
-    if ex.gone:
+    if b.exchange is not None and ex.gone:
         stream_broken(w, ex, 400, DISCONNECTED)
     return 0
 

@@ -125,6 +125,8 @@ cdef bint wait_for(Worker w, int fd, uint32_t events, double span) except -1:
                 raise RuntimeError(f"another handler waits for the descriptor {fd}")
             raise OSError(errno, os.strerror(errno))
     ex.wait = wait
+    if ex.outbox is not None:           # what its client has not taken goes out meanwhile
+        client_wait(w, ex.conn)
     try:
         if span >= 0:
             sleeper_add(w, wait, span)
@@ -139,6 +141,8 @@ cdef bint wait_for(Worker w, int fd, uint32_t events, double span) except -1:
 cdef int wait_end(Worker w, Exchange ex, Wait wait) except -1:
     cdef epoll_event event
     ex.wait = None
+    if ex.outbox is not None:
+        queue_move(w, ex.conn, QUEUE_NONE)
     wait.over = True
     wait.exchange = None
     if wait.record.wait is not NULL:

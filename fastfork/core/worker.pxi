@@ -78,7 +78,6 @@ cdef class Worker:
         self.finished = collections.deque()
         self.asked = collections.deque()
         self.jobs = SimpleQueue()
-        self.resting = []
         self.runners = {}
         self.wake.kind = WATCH_WAKE
         self.wake.fd = -1
@@ -194,8 +193,6 @@ cdef class Worker:
             loop_poll(self, 0)
             wait = loop_turn(self)
             if wait == WAIT_OVER:
-                while self.resting:     # here, as they come back to the hub
-                    greenlet_switch(self.resting.pop())
                 return None
         finally:
             self.turning = False

@@ -1,0 +1,178 @@
+"""Workers share the connections of their service by what each has to do."""
+
+import collections
+import importlib.util
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from harness import Client, Server, wait_for
+
+WIRE = Path(__file__).resolve().parent.parent / "wire"
+MODES = {
+    "default": [],
+    "greenlets": ["--greenlets", "100"],
+    "threads": ["--threads", "8"],
+    "gevent": ["--green", "gevent"],
+}
+if importlib.util.find_spec("gevent") is None:
+    del MODES["gevent"]
+
+
+def serve(*flags, workers):
+    return Server("apps_waits:app", *flags, workers=workers, cwd=WIRE)
+
+
+def pid_of(client):
+    return int(client.get("/pid").body)
+
+
+def connected(server, number):
+    """Clients by the worker that has accepted them, all of them open."""
+    found = collections.defaultdict(list)
+    for client in [server.connect() for _ in range(number)]:
+        found[pid_of(client)].append(client)
+    return found
+
+
+def connected_to_both(server):
+    """Twelve clients of two workers.  One that has had no core for a while has none of them."""
+    while True:
+        found = connected(server, 12)
+        if min(len(found.get(pid, ())) for pid in server.workers()) >= 2:
+            return found
+        close_all(found)
+
+
+def close(*clients):
+    for client in clients:
+        client.close()
+
+
+def close_all(found):
+    for clients in found.values():
+        close(*clients)
+
+
+def all_accept(server, workers):
+    """Wait until every worker has had somebody."""
+    def seen():
+        found = connected(server, 4 * workers)
+        close_all(found)
+        return len(found) == workers
+    wait_for(seen)
+
+
+def longest(server, number):
+    """Seconds that the slowest of some requests took, each on a connection of its own that stays
+    open with the others."""
+    clients, slowest = [], 0.0
+    for _ in range(number):
+        begun = time.monotonic()
+        clients.append(server.connect())
+        pid_of(clients[-1])
+        slowest = max(slowest, time.monotonic() - begun)
+    close(*clients)
+    return slowest
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_everybody_has_a_fair_share(mode):
+    with serve(*MODES[mode], workers=4) as server:
+        all_accept(server, 4)
+        unfair = 0
+        for _ in range(5):
+            found = connected(server, 64)
+            unfair += max(map(len, found.values())) > 20 or len(found) < 4
+            close_all(found)
+        assert unfair <= 1      # the machine may have been busy with something else
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("end", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_worker_that_is_stopped_or_dead_keeps_nobody_waiting(mode, end):
+    with serve(*MODES[mode], workers=3) as server:
+        all_accept(server, 3)
+        victim = server.workers()[0]
+        os.kill(victim, end)
+        try:
+            slowest = [longest(server, 20) for _ in range(3)]
+        finally:
+            if end == signal.SIGSTOP:
+                os.kill(victim, signal.SIGCONT)
+        assert sorted(slowest)[1] < 0.2, slowest
+
+
+@pytest.mark.parametrize("flags", [["--threads", "2"], ["--greenlets", "2"],
+                                   ["--green", "gevent", "--greenlets", "2"]][:len(MODES) - 1])
+def test_a_worker_whose_handlers_are_taken_leaves_clients_to_its_sibling(flags):
+    with serve(*flags, "--queue-timeout", "600ms", workers=2) as server:
+        all_accept(server, 2)
+        for _ in range(2):
+            # Others are open at the sibling, so that it is not chosen for having less to do.
+            found = connected_to_both(server)
+            full, free = sorted(found)
+            taken = found[full][:2]
+            for client in taken:
+                client.send(b"GET /slept?t=1.5 HTTP/1.1\r\nHost: test\r\n\r\n")
+            close(*found[full][2:])
+            time.sleep(0.1)
+            late = [server.connect() for _ in range(12)]
+            assert {pid_of(client) for client in late} == {free}
+            # Now all handlers of all workers are taken: whoever comes is accepted, and refused.
+            taken += late[:2]
+            for client in late[:2]:
+                client.send(b"GET /slept?t=1.2 HTTP/1.1\r\nHost: test\r\n\r\n")
+            time.sleep(0.1)
+            refused = [server.connect() for _ in range(3)]
+            for client in refused:
+                client.send(b"GET /hello HTTP/1.1\r\nHost: test\r\n\r\n")
+            for client in refused:
+                answer = client.read_response()
+                assert (answer.status, answer.header("retry-after")) == (503, "10")
+            close(*refused)
+            for client in taken:
+                assert client.read_response().body == b"slept"
+            close(*found[full], *found[free], *late)
+
+
+def test_clients_of_an_address_that_is_given_up_are_served_to_the_end(tmp_path):
+    """While a reload goes on, workers that have not got the socket are no siblings."""
+    old, new = (free_port() for _ in range(2))
+    slow = tmp_path / "slow"
+    (tmp_path / "slow_app.py").write_text(
+        "import os, time\n"
+        f"time.sleep(os.path.exists({str(slow)!r}) and 1.5)\n"
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [])\n"
+        "    return [b'%d' % os.getpid()]\n")
+    file = tmp_path / "fastfork.toml"
+
+    def write(port):
+        file.write_text("[server]\ncontrol = 'none'\n[services.web]\napp = 'slow_app:app'\n"
+                        f"preload = 'off'\nworkers = 3\nbind = '127.0.0.1:{port}'\n")
+
+    write(old)
+    with Server(None, "-c", str(file), cwd=tmp_path) as server:
+        resting = [server.connect() for _ in range(9)]
+        for client in resting:
+            pid_of(client)
+        slow.touch()
+        write(new)
+        server.signal(signal.SIGHUP)
+        server.wait_stderr(f"is on http://127.0.0.1:{new} now")
+        # One of three is new, the next will be in a second and a half.
+        begun = time.monotonic()
+        for _ in range(5):
+            with Client(socket.create_connection(("127.0.0.1", old), 5)) as client:
+                assert client.get("/").status == 200
+        assert time.monotonic() - begun < 1
+        close(*resting)
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
