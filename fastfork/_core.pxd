@@ -320,6 +320,7 @@ cdef class Exchange:
     cdef Wait wait                  # what it waits for, if that is not its client
     cdef bint hub_waits             # for something in fastfork.sleep and the like, under gevent
     cdef int64_t answer_at          # ms: 504 in its place, if it cannot be interrupted (0: no)
+    cdef bint answered              # that was done
 
 
 cdef struct wait_t:                 # what epoll points at

@@ -306,8 +306,7 @@ def sleep(seconds: float) -> None:
 
 def wait_readable(fd: int | HasFileno, timeout: float | None = None) -> bool:
     """Wait until the descriptor (or what has a fileno()) is readable, or at its end, at most
-    `timeout` seconds.  True if it is, False if the time is up; raises what `sleep` raises.
-    RuntimeError if another handler waits for the same descriptor already."""
+    `timeout` seconds.  True if it is, False if the time is up; raises what `sleep` raises."""
 
 def wait_writable(fd: int | HasFileno, timeout: float | None = None) -> bool:
     """The same until it is writable."""

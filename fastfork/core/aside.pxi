@@ -5,7 +5,8 @@
 #
 #   1. What the loop works with (connections, their deadlines, epoll, the scoreboard) is the loop's
 #      alone.  A handler beside it has its Exchange, and sends to the socket by itself as long as
-#      the client takes what it is sent.
+#      the client takes what it is sent.  What it does not take both may send: nothing that is done
+#      with an outbox gives up the GIL, but for the making of a temporary file.
 #   2. A handler in a thread that must wait for its client asks the loop (`asked`) and sleeps on a
 #      lock that the loop releases.  Meanwhile, and when the handler is done, the loop has the
 #      Exchange.
@@ -28,6 +29,7 @@ cdef int handler_begin(Worker w, Exchange ex) except -1:
                   f"{e}", None)
             w.max_handlers = w.threads
     ex.beside = True
+    ex.thread = 0                       # none yet
     ex.answer_at = 0
     if ex.deadline:
         deadline_note(w, ex.deadline)
@@ -103,7 +105,7 @@ cdef int timeout_answer(Worker w, Exchange ex) except -1:
     w.log(logging.WARNING, f"{beyond_told(w, ex)}, in a call that cannot be interrupted"
           + ("." if ex.head_sent else ": its client gets 504, and it goes on."), None)
     if not ex.head_sent:
-        ex.status = 504
+        ex.answered = True
         send_now(ex, answer, len(answer))
         if ex.conn.watch.fd >= 0:
             shutdown(ex.conn.watch.fd, SHUT_WR)

@@ -194,21 +194,14 @@ cdef int conn_event(Worker w, conn_t* c, uint32_t events) except -1:
             conn_interest(w, c, EPOLLOUT)
         if not events & EPOLLOUT:
             return 0
-    if events & EPOLLOUT and c.exchange is not NULL and conn_waits_for_room(w, c):
+    if events & EPOLLOUT and c.exchange is not NULL and (
+            (<Exchange>c.exchange).outbox is not None):
         return conn_writable(w, c)
     if conn_streams(c):
         return conn_readable(w, c)
     # Readable, or still armed for the response before, but it has no turn now.  Only here, where it
     # happens, is the price of an epoll_ctl paid; going back to rest arms it again.
     return conn_interest(w, c, 0)
-
-
-cdef inline bint conn_waits_for_room(Worker w, conn_t* c) noexcept:
-    """Is there output that the loop may send?  As long as a handler runs in a thread, it is the
-    thread's."""
-    cdef Exchange ex = <Exchange>c.exchange
-    return ex.outbox is not None and (
-        w.mode != MODE_THREADS or c.state != CONN_HANDLER or ex.waiter is not None)
 
 
 cdef inline bint conn_streams(conn_t* c) noexcept:
@@ -530,11 +523,13 @@ cdef int handled_next(Worker w) except -1:
 
 
 cdef int asked_next(Worker w) except -1:
-    """A handler in a thread waits for its client."""
+    """A handler in a thread waits for its client, or leaves to us what that has not taken."""
     cdef Exchange ex = w.asked.popleft()
     cdef conn_t* c = ex.conn
-    if ex.waiter is None or ex.woken:   # it was in time to hear that the client is gone
-        return 0
+    if c is NULL or not ex.beside or ex.over or ex.woken and ex.waiter is not None:
+        return 0                        # that is over
+    if ex.waiter is None:               # what it has sent and goes on without
+        return 0 if ex.outbox is None or ex.gone else client_wait(w, c)
     if ex.gone:
         return unpark(w, ex)
     if ex.asks == ASK_ROOM:

@@ -69,7 +69,8 @@ cdef int timeout_in_greenlet(Worker w, Exchange ex) except -1:
 cdef int timeout_in_thread(Worker w, Exchange ex) except -1:
     ex.timed_out = True
     ex.answer_at = w.now + ANSWER_AFTER
-    PyThreadState_SetAsyncExc(ex.thread, <PyObject*>RequestTimeout)
+    if ex.thread:                       # else it waits for one
+        PyThreadState_SetAsyncExc(ex.thread, <PyObject*>RequestTimeout)
     return 0
 
 
@@ -120,27 +121,3 @@ cdef int timeout_tell(Worker w, Exchange ex) except -1:
     ex.timeout = None
     w.log(logging.WARNING, f"{e}: RequestTimeout is raised in it.", e)
     return 0
-
-
-def extend_deadline(seconds):
-    """`fastfork.extend_deadline` in the environ: give the request that runs now at least `seconds`
-    from now.  Nothing happens where there is no deadline.  ValueError if they are negative or not
-    finite."""
-    cdef double more = seconds
-    cdef Worker w = _running() if _running is not None else None
-    cdef Exchange ex
-    if not isfinite(more) or more < 0:
-        raise ValueError(f"not a number of seconds to extend the deadline by: {seconds!r}")
-    if w is None or w.stranger:
-        return
-    ex = exchange_here(w)
-    if ex is not None and ex.deadline:
-        ex.deadline = max(ex.deadline, clock_ms() + <int64_t>(min(more, 1e9) * 1000))
-        if w.mode == MODE_INLINE or w.shown == <PyObject*>ex:
-            w.slot.request_deadline = ex.deadline
-        if ex.beside:
-            deadline_note(w, ex.deadline)
-        if ex.timed_out:                # caught, and there is more to do: a new deadline holds
-            ex.timed_out = False
-            if ex.timeout is not None:
-                timeout_tell(w, ex)

@@ -250,6 +250,7 @@ cdef extern from "<sys/stat.h>" nogil:
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
     ssize_t write(int fd, const void* data, size_t n)
+    int ftruncate(int fd, int64_t length)
     ssize_t pread(int fd, void* data, size_t n, int64_t offset)
     ssize_t pwrite(int fd, const void* data, size_t n, int64_t offset)
 

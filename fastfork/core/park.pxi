@@ -63,6 +63,7 @@ cdef int park_thread(Worker w, Exchange ex) except -1:
     lock.acquire()
     if ex.answer_at:                    # on its way, and a thread that sleeps would not meet it
         timeout_revoke(ex)
+        ex.answer_at = 0
         raise request_beyond(w, ex)
     ex.woken = ex.overdue = False
     ex.waiter = lock

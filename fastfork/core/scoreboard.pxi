@@ -99,7 +99,7 @@ cdef inline void slot_count(Worker w, Exchange ex) noexcept:
     cdef int digits = 63 - leading_zeros(2 * took + 1)
     s.heartbeat = w.now_us
     s.sent += ex.sent
-    s.statuses[<unsigned int>ex.status // 100] += 1
+    s.statuses[5 if ex.answered else <unsigned int>ex.status // 100] += 1
     s.latency[digits if digits < SLOT_LATENCIES else SLOT_LATENCIES - 1] += 1
 
 

@@ -347,7 +347,7 @@ cdef bint outbox_drain(Worker w, Exchange ex) except -1:
         # Used up: begin again at the front, and give the disk back.
         w.spooled -= box.spool_written
         box.spool_read = box.spool_written = 0
-        box.spool.truncate(0)
+        ftruncate(box.spool_fd, 0)      # not by the file's method, which gives up the GIL
     if box.file_left:
         done = sendfile(fd, box.file_fd, &box.file_offset,
                         <size_t>min(box.file_left, <int64_t>SEND_FILE_STEP))
@@ -379,10 +379,14 @@ cdef int outbox_push(Worker w, Exchange ex) except -1:
         return 0
     if w.mode != MODE_INLINE and not ex.beside:     # a few bytes of the loop's own
         return 0
-    if w.mode == MODE_HUB and ex.waiter is None:
+    if ex.beside and ex.waiter is None and ex.conn.queue != QUEUE_WRITE:
         # Nobody tells us when the handler waits for something else: from now on the loop sends.
-        client_wait(w, ex.conn)
-        turn_want(w)
+        if w.mode == MODE_THREADS:
+            w.asked.append(ex)
+            loop_wake(w)
+        else:
+            client_wait(w, ex.conn)
+            turn_want(w)
     if ex.outbox.spool_written <= w.output_spool:   # the size of the file, read or not
         return 0
     if w.mode == MODE_THREADS:

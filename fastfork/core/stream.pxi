@@ -76,7 +76,8 @@ cdef int stream_wait(Body b) except -1:
             send_continue(w, ex)
     if ex.gone:
         return stream_broken(w, ex, 400, DISCONNECTED)
-    if w.running and PyThread_get_thread_ident() != ex.thread:
+    if w.running and (PyThread_get_thread_ident() != ex.thread or (
+            w.mode == MODE_HUB and ex.runner is not greenlet_current())):
         return stream_wait_alone(w, ex)
     if w.mode == MODE_THREADS:
         ex.asks = ASK_BODY
@@ -106,7 +107,8 @@ cdef int stream_wait(Body b) except -1:
 
 cdef int stream_wait_alone(Worker w, Exchange ex) except -1:
     """In a thread of the application's: there is no loop to hand on, but such a thread can wait by
-    itself.  (So it is with asynchronous views of Django.)"""
+    itself.  (So it is with asynchronous views of Django.)  Or in a greenlet of its own, under gevent,
+    while the handler may wait for something else."""
     cdef Body b = ex.body
     cdef bytes buffer = PyBytes_FromStringAndSize(NULL, w.read_ahead)
     cdef int64_t patience = w.queues[QUEUE_BODY].span
@@ -114,8 +116,11 @@ cdef int stream_wait_alone(Worker w, Exchange ex) except -1:
     cdef int n
     ready.fd = ex.conn.watch.fd
     ready.events = POLLIN
-    with nogil:
-        n = poll(&ready, 1, <int>min(patience, <int64_t>1 << 30))
+    if w.mode == MODE_HUB and PyThread_get_thread_ident() == w.thread:
+        n = w.hub_.wait(ready.fd, False, patience / 1e3)
+    else:
+        with nogil:
+            n = poll(&ready, 1, <int>min(patience, <int64_t>1 << 30))
     if b.exchange is None:              # the handler has not waited for this thread
         raise ValueError("wsgi.input was read after the request was over")
     clock_look(w)

@@ -1,4 +1,4 @@
-# What a handler may wait for beside its client: a time, or a descriptor of its own.
+# What a handler asks for: to wait for a time, or for a descriptor of its own; more time.
 #
 #   In the loop the handler parks and others have their turn.  Under gevent's hub these waits are
 #   gevent's.  In a thread, and wherever no handler runs, they block.
@@ -35,6 +35,32 @@ def wait_readable(fd, timeout=None):
 def wait_writable(fd, timeout=None):
     """The same until it is writable."""
     return wait_ready(fd, EPOLLOUT, timeout)
+
+
+def extend_deadline(seconds):
+    """`fastfork.extend_deadline` in the environ: give the request that runs now at least `seconds`
+    from now.  Nothing happens where there is no deadline.  ValueError if they are negative or not
+    finite."""
+    cdef double more = seconds
+    cdef Worker w = _running() if _running is not None else None
+    cdef Exchange ex
+    if not isfinite(more) or more < 0:
+        raise ValueError(f"not a number of seconds to extend the deadline by: {seconds!r}")
+    if w is None or w.stranger:
+        return
+    ex = exchange_here(w)
+    if ex is not None and ex.deadline:
+        ex.deadline = max(ex.deadline, clock_ms() + <int64_t>(min(more, 1e9) * 1000))
+        if w.mode == MODE_INLINE or w.shown == <PyObject*>ex:
+            w.slot.request_deadline = ex.deadline
+        if ex.beside:
+            deadline_note(w, ex.deadline)
+            loop_wake(w)
+            turn_want(w)
+        if ex.timed_out:                # caught, and there is more to do: a new deadline holds
+            ex.timed_out = False
+            if ex.timeout is not None:
+                timeout_tell(w, ex)
 
 
 cdef bint wait_ready(object file, uint32_t events, object timeout) except -1:
@@ -109,21 +135,26 @@ cdef bint wait_for(Worker w, int fd, uint32_t events, double span) except -1:
     cdef Exchange ex = <Exchange>w.current
     cdef Wait wait = Wait.__new__(Wait)
     cdef epoll_event event
+    cdef int error
     if ex.gone and ex.head_sent:
         raise ClientGone(DISCONNECTED)
     wait.exchange = ex
     if fd >= 0:
         wait.record.watch.kind = WATCH_WAIT
-        wait.record.watch.fd = fd
+        # A number of our own for it: the application's may be closed meanwhile, and then be that of
+        # a new client; and two handlers may wait for one.
+        wait.record.watch.fd = fcntl(fd, F_DUPFD_CLOEXEC, 3)
+        if wait.record.watch.fd < 0:
+            raise OSError(errno, os.strerror(errno))
         wait.record.wait = <PyObject*>wait
         event.events = events
         event.data.ptr = &wait.record
-        if epoll_ctl(w.epoll, EPOLL_CTL_ADD, fd, &event) < 0:
-            if errno == EPERM:          # a plain file: it never keeps anybody waiting
+        if epoll_ctl(w.epoll, EPOLL_CTL_ADD, wait.record.watch.fd, &event) < 0:
+            error = errno
+            close(wait.record.watch.fd)
+            if error == EPERM:          # a plain file: it never keeps anybody waiting
                 return True
-            if errno == EEXIST:
-                raise RuntimeError(f"another handler waits for the descriptor {fd}")
-            raise OSError(errno, os.strerror(errno))
+            raise OSError(error, os.strerror(error))
     ex.wait = wait
     if ex.outbox is not None:           # what its client has not taken goes out meanwhile
         client_wait(w, ex.conn)
@@ -147,6 +178,7 @@ cdef int wait_end(Worker w, Exchange ex, Wait wait) except -1:
     wait.exchange = None
     if wait.record.wait is not NULL:
         epoll_ctl(w.epoll, EPOLL_CTL_DEL, wait.record.watch.fd, &event)
+        close(wait.record.watch.fd)
         w.waits_over.append(wait)
     if wait.timed:
         w.sleepers_over += 1

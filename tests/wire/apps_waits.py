@@ -117,10 +117,17 @@ shared = socket.socketpair()
 @path
 def same(environ, start_response, query):
     """Many wait for the same descriptor."""
-    try:
-        return answer(start_response, fastfork.wait_readable(shared[0], 0.3))
-    except RuntimeError as error:
-        return answer(start_response, error)
+    return answer(start_response, fastfork.wait_readable(shared[0], 0.3))
+
+
+@path
+def closed(environ, start_response, query):
+    """It is closed, by another thread, while it is waited for."""
+    ours, theirs = socket.socketpair()
+    threading.Timer(0.05, ours.close).start()
+    found = fastfork.wait_readable(ours, 0.5)
+    theirs.close()
+    return answer(start_response, found)
 
 
 order = []

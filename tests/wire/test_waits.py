@@ -1,7 +1,9 @@
 """Handlers that wait: fastfork.sleep, wait_readable, wait_writable, in every mode."""
 
+import contextlib
 import importlib.util
 import json
+import select
 import signal
 import time
 
@@ -66,12 +68,25 @@ def test_readiness_ends_and_files(modes, mode):
     assert modes(mode).get("/ready").body == b"fftttttttt"
 
 
-@pytest.mark.parametrize("mode", ["greenlets"])
-def test_two_may_not_wait_for_the_same_descriptor(modes, mode):
+@pytest.mark.parametrize("mode", ALL)
+def test_two_wait_for_the_same_descriptor(modes, mode):
     one, other = ask(modes(mode), "/same"), ask(modes(mode), "/same")
     with one, other:
-        answers = {one.read_response().body[:15], other.read_response().body[:15]}
-    assert answers == {b"False", b"another handler"}
+        assert [one.read_response().body, other.read_response().body] == [b"False", b"False"]
+
+
+@pytest.mark.parametrize("mode", ["greenlets"])
+def test_a_descriptor_that_is_closed_while_it_is_waited_for(modes, mode):
+    """Its number may then be that of a new client, who must not be forgotten with it."""
+    server = modes(mode)
+    with ask(server, "/closed") as waiting, contextlib.ExitStack() as others:
+        clients = []
+        while not select.select([waiting.sock], [], [], 0.01)[0]:
+            clients.append(others.enter_context(server.connect()))
+            assert clients[-1].get("/ready").status == 200
+        assert waiting.read_response().body == b"False"
+        for client in clients:
+            assert client.get("/ready").status == 200
 
 
 @pytest.mark.parametrize("mode", ALL)
@@ -119,9 +134,7 @@ def test_each_request_keeps_its_context(modes, mode):
 
 
 # -- output meanwhile --------------------------------------------------------------------
-@pytest.mark.parametrize("mode", [
-    *IN_LOOP, pytest.param("threads", marks=pytest.mark.xfail(
-        reason="the loop does not send while a handler runs in a thread", strict=True)), ALL[3]])
+@pytest.mark.parametrize("mode", ALL)
 def test_what_is_left_of_a_response_goes_out_while_the_handler_waits(mode):
     size = 20_000_000
     with serve(mode, "--graceful-timeout", "1s") as server:
