@@ -107,13 +107,22 @@ def _inodes(pid):
     return found
 
 
-def socket_owners(pids, local_port, remote_port=0):
-    """Those of `pids` that have the IPv4 socket with these ports open (remote 0: listening)."""
-    inodes = set()
+def _sockets(local_port):
+    """(inode, remote port) of every IPv4 TCP socket with this port of its own."""
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
-        if (int(fields[1].rpartition(":")[2], 16) == local_port
-                and int(fields[2].rpartition(":")[2], 16) == remote_port):
-            inodes.add(fields[9])
+        if int(fields[1].rpartition(":")[2], 16) == local_port:
+            yield fields[9], int(fields[2].rpartition(":")[2], 16)
+
+
+def socket_owners(pids, local_port, remote_port=0):
+    """Those of `pids` that have the IPv4 socket with these ports open (remote 0: listening)."""
+    inodes = {inode for inode, remote in _sockets(local_port) if remote == remote_port}
     return [pid for pid in pids if inodes & _inodes(pid)]
 
+
+def connection_owners(pids, local_port):
+    """Those of `pids` that have a connection to this port open, by the remote port of each."""
+    owned = [(pid, _inodes(pid)) for pid in pids]
+    return {remote: [pid for pid, inodes in owned if inode in inodes]
+            for inode, remote in _sockets(local_port) if remote}

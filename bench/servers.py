@@ -77,41 +77,60 @@ class Contender:
         return done.stdout.strip()
 
 
-def _launch(kind):
-    return lambda workers, port: [PYTHON, "launch.py", kind, APP, HOST, str(port), str(workers)]
-
-
-def _gunicorn(*flags):
+def fastfork(*flags, app=APP):
     return lambda workers, port: [
-        PYTHON, "-m", "gunicorn", APP, "-b", f"{HOST}:{port}", "-w", str(workers),
+        PYTHON, "-m", "fastfork", "serve", app, "-w", str(workers), "-b", f"{HOST}:{port}",
+        "--log-level", "warning", *flags]
+
+
+def launch(kind, app=APP):
+    return lambda workers, port: [PYTHON, "launch.py", kind, app, HOST, str(port), str(workers)]
+
+
+def granian(*flags, app=APP):
+    return lambda workers, port: [
+        PYTHON, "-m", "granian", "--interface", "wsgi", app, "--host", HOST,
+        "--port", str(port), "--workers", str(workers), "--log-level", "warning",
+        "--http", "1", "--no-ws",  # what a WSGI service over plain HTTP/1.1 needs
+        *flags]
+
+
+def gunicorn(*flags, app=APP):
+    return lambda workers, port: [
+        PYTHON, "-m", "gunicorn", app, "-b", f"{HOST}:{port}", "-w", str(workers),
         "--log-level", "warning",
+        "--no-control-socket",  # it has one name for all servers of a user
         "--keep-alive", "75",  # 2 s by default: idle connections would not live
         *flags]
+
+
+def waitress(*flags, app=APP):
+    return lambda workers, port: [
+        PYTHON, "-m", "waitress", f"--listen={HOST}:{port}",
+        "--connection-limit=16384",  # 100 by default
+        *flags, app]
 
 
 def _limit(workers, port):
     return [str(build_limit()), str(port)]
 
 
+GRANIAN_ONE = ("--backlog", "16384",  # also the bound on connections held at once
+               "--blocking-threads", "1")  # one handler at a time, as the others
+GUNICORN_GEVENT = ("-k", "gevent", "--worker-connections", "16384")  # 1000 by default
+
 TABLE = {c.name: c for c in [
-    Contender("fastfork", "fastfork", lambda workers, port: [
-        PYTHON, "-m", "fastfork", "serve", APP, "-w", str(workers), "-b", f"{HOST}:{port}",
-        "--log-level", "warning"]),
+    Contender("fastfork", "fastfork", fastfork()),
+    Contender("fastfork-greenlets", "fastfork", fastfork("--greenlets", "100")),
+    Contender("fastfork-gevent", "fastfork", fastfork("--green", "gevent")),
+    Contender("fastfork-threads", "fastfork", fastfork("--threads", "8")),
     Contender("limit", None, _limit),
-    Contender("bjoern", "bjoern", _launch("bjoern")),
-    Contender("fastwsgi", "fastwsgi", _launch("fastwsgi")),
-    Contender("granian", "granian", lambda workers, port: [
-        PYTHON, "-m", "granian", "--interface", "wsgi", APP, "--host", HOST,
-        "--port", str(port), "--workers", str(workers), "--log-level", "warning",
-        "--http", "1", "--no-ws",  # what a WSGI service over plain HTTP/1.1 needs
-        "--backlog", "16384",  # also the bound on connections held at once
-        "--blocking-threads", "1"]),  # one handler at a time, as the others
-    Contender("gunicorn-gthread", "gunicorn", _gunicorn("-k", "gthread", "--threads", "8")),
-    Contender("gunicorn-gevent", "gunicorn", _gunicorn(
-        "-k", "gevent", "--worker-connections", "16384")),  # 1000 by default
-    Contender("waitress", "waitress", lambda workers, port: [
-        PYTHON, "-m", "waitress", f"--listen={HOST}:{port}", "--threads=4",
-        "--connection-limit=16384", APP]),  # 100 by default
+    Contender("bjoern", "bjoern", launch("bjoern")),
+    Contender("fastwsgi", "fastwsgi", launch("fastwsgi")),
+    Contender("granian", "granian", granian(*GRANIAN_ONE)),
+    Contender("gunicorn-gthread", "gunicorn", gunicorn("-k", "gthread", "--threads", "8")),
+    Contender("gunicorn-gevent", "gunicorn", gunicorn(*GUNICORN_GEVENT)),
+    Contender("waitress", "waitress", waitress("--threads=4")),
 ]}
 
 
@@ -220,6 +239,24 @@ class Server:
     def pids(self):
         """All its processes."""
         return procfs.tree(self.process.pid)
+
+    def settle(self):
+        """Wait until all its workers have started: its processes are there and do nothing.
+
+        Half a second in which they use less than 10 ms of CPU together is nothing.
+        """
+        end = time.monotonic() + self.patience
+        while time.monotonic() < end:
+            pids = self.pids()
+            try:
+                before = procfs.Cpu(pids)
+                time.sleep(0.5)
+                spent, _, _ = procfs.Cpu(pids).since(before)
+            except (OSError, RuntimeError):  # a process or a thread that was there has ended
+                continue
+            if self.pids() == pids and spent < 0.01:
+                return
+        raise RuntimeError(f"was still starting after {self.patience:.0f} s: {self.last_words()}")
 
     def worker(self, client):
         """Pid of the process that serves `client`'s connection."""

@@ -24,20 +24,30 @@ import table
 DEFAULT = ("limit", "fastfork", "bjoern", "fastwsgi", "granian", "gunicorn-gthread")
 
 
-def wrk(port, cpu, seconds, connections, request_headers):
-    """Drive one port; return (requests, requests per second, p50, p99 latency as wrk says it)."""
+def wrk_command(port, seconds, connections, request_headers=(), patience=2):
+    """wrk's command line; an answer that takes more than `patience` seconds is an error."""
     program = shutil.which("wrk")
     if program is None:
         raise RuntimeError("wrk is not installed: apt-get install wrk")
-    command = [program, "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
+    command = [program, "-t1", f"-c{connections}", f"-d{seconds}s", "--latency",
+               "--timeout", f"{patience}s"]
     for header in request_headers:
         command += ["-H", header]
+    return [*command, f"http://{servers.HOST}:{port}/"]
+
+
+def wrk(port, cpu, seconds, connections, request_headers=(), patience=2):
+    """Drive one port; return (requests, requests per second, p50, p99 latency as wrk says it)."""
     done = subprocess.run(
-        [*command, f"http://{servers.HOST}:{port}/"], capture_output=True, text=True,
-        timeout=seconds + 30, preexec_fn=lambda: os.sched_setaffinity(0, {cpu}))
-    text = done.stdout
+        wrk_command(port, seconds, connections, request_headers, patience), capture_output=True,
+        text=True, timeout=seconds + 30, preexec_fn=lambda: os.sched_setaffinity(0, {cpu}))
     if done.returncode:
         raise RuntimeError(f"wrk: exit status {done.returncode}: {done.stderr.strip()}")
+    return wrk_figures(done.stdout)
+
+
+def wrk_figures(text):
+    """The figures in what wrk has written; raises if one answer was not as it should be."""
     if trouble := re.search(r"(Socket errors|Non-2xx or 3xx responses):.*", text):
         raise RuntimeError(f"wrk: {trouble[0].strip()}")
     requests = int(re.search(r"(\d+) requests in", text)[1])

@@ -3,9 +3,23 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastfork._core import BodyError, ClientGone, RequestTimeout
+    from fastfork._core import (
+        BodyError,
+        ClientGone,
+        RequestTimeout,
+        sleep,
+        wait_readable,
+        wait_writable,
+    )
 
-__all__ = ["BodyError", "ClientGone", "RequestTimeout"]
+__all__ = [
+    "BodyError",
+    "ClientGone",
+    "RequestTimeout",
+    "sleep",
+    "wait_readable",
+    "wait_writable",
+]
 __version__ = "0.1.0"
 
 

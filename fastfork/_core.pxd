@@ -16,6 +16,9 @@ cdef enum:
     WATCH_CONN = 1
     WATCH_LISTENER = 2
     WATCH_FD = 3
+    WATCH_WAIT = 4                  # what a handler waits for (wait.pxi)
+    WATCH_WAKE = 5                  # a thread's way to end epoll_wait (park.pxi)
+    WATCH_BELL = 6                  # a sibling's (balance.pxi)
 
 cdef struct watch_t:                # the first member of everything epoll's data.ptr points at
     int kind
@@ -53,7 +56,8 @@ cdef enum:                          # conn_t.queue: one queue per kind of wait
     QUEUE_BODY = 4
     QUEUE_WRITE = 5
     QUEUE_LINGER = 6
-    QUEUES = 7
+    QUEUE_READY = 7                 # complete, but no handler is free
+    QUEUES = 8
 
 cdef struct net_t:                  # peers that are trusted
     int family                      # AF_INET or AF_INET6
@@ -91,6 +95,17 @@ cdef struct slot_t:                 # what a worker tells of itself (scoreboard.
     char id[64]                     # length 0: its name is PID-NUMBER
     int64_t statuses[6]
     int64_t latency[32]             # [i]: requests of fewer than 2**i us, and not fewer than half
+    int64_t queued                  # complete requests that wait for a handler
+    int64_t refused                 # answered with 503 because they would have, or had, too long
+    # for the siblings of the worker, when one of them is about to accept
+    int64_t family                  # workers with the same number share their listeners
+    uint32_t accepting
+    uint32_t bell                   # which of the family's it hears
+
+cdef struct sibling_t:              # a worker of the same service
+    slot_t* slot
+    int64_t rung                    # its heartbeat when its bell was rung (0: it has stirred since)
+    int64_t rung_at                 # ms
 
 cdef class Trust:                   # forwarded_allow_ips
     cdef bint everybody             # "*"
@@ -294,11 +309,41 @@ cdef class Exchange:
     cdef int64_t declared           # Content-Length of the application, -1 if none
     cdef int64_t sent               # body bytes handed to the socket or the outbox
     cdef Outbox outbox              # None while the client keeps up
-    cdef object waiter              # greenlet of a handler that waits for the client, or did ...
+    # the handler
+    cdef unsigned long thread       # that it runs in
+    cdef object runner              # greenlet that it runs in, where gevent's hub drives the loop
+    cdef bint beside                # the loop: from its beginning until the loop has its end
+    cdef bint over                  # it is done, and the loop has not noticed yet
+    cdef object waiter              # greenlet (in a thread: the lock) of one that waits, or did ...
     cdef bint woken                 # ... and can go on
+    cdef int asks                   # ASK_*: what it waits for, in a thread
+    cdef Wait wait                  # what it waits for, if that is not its client
+    cdef bint hub_waits             # for something in fastfork.sleep and the like, under gevent
+    cdef int64_t answer_at          # ms: 504 in its place, if it cannot be interrupted (0: no)
+
+
+cdef struct wait_t:                 # what epoll points at
+    watch_t watch
+    PyObject* wait
+
+cdef class Wait:                    # of a handler, for a time or a descriptor
+    cdef wait_t record
+    cdef Exchange exchange          # until it is over
+    cdef bint timed                 # among the sleepers
+    cdef bint over
+    cdef bint ready                 # the descriptor is
 
 
 # -- the worker ----------------------------------------------------------------------------
+
+cdef enum:                          # Worker.mode: where handlers run
+    MODE_INLINE = 0                 # in the loop
+    MODE_HUB = 1                    # in greenlets of gevent's hub, which also drives the loop
+    MODE_THREADS = 2
+
+cdef enum:                          # Exchange.asks
+    ASK_ROOM = 1                    # for its output
+    ASK_BODY = 2
 
 cdef class Worker:
     cdef readonly object app
@@ -319,10 +364,12 @@ cdef class Worker:
     cdef fd_watch_t* watches
     cdef bint watches_dead
     cdef bint accepting
+    cdef bint left                  # to siblings, as all our handlers are taken
+    cdef bint yielding              # to a sibling, for a moment
     cdef int64_t accept_again       # ms: accepting pauses until then (0: it does not)
     cdef bint starved               # of descriptors, and told so
     cdef int64_t full_told_until    # ms: that max_connections are open was told lately
-    cdef queue_t queues[7]
+    cdef queue_t queues[8]
     cdef conn_t* ready_first        # complete requests waiting for a handler
     cdef conn_t* ready_last
     cdef bint ready_turn            # the first of them may go before the next epoll_wait
@@ -331,6 +378,11 @@ cdef class Worker:
     cdef int spare_count
     cdef int connections
     cdef int handlers, max_handlers
+    cdef int queued, max_queue      # of ready_first, those whose request is complete
+    cdef int64_t queue_timeout      # ms (0: none)
+    cdef int64_t polled             # ms: epoll was asked the last time
+    cdef int64_t overload_told_until    # ms
+    cdef int64_t refused            # in this minute, and not told of yet
     cdef Head head
     cdef dict memory_template
     cdef PyObject* pool[64]         # Exchanges (owned) for the next requests
@@ -342,6 +394,13 @@ cdef class Worker:
     cdef Py_buffer slot_view        # holds the memory
     cdef str slot_method            # what stands there
     cdef PyObject* current          # Exchange (its connection's reference) whose handler runs now
+    cdef Py_buffer board_view       # all slots
+    cdef sibling_t* siblings        # NULL: none, ever
+    cdef int sibling_count
+    cdef int64_t siblings_until     # ms: it is known who they are
+    cdef watch_t bell               # rung by a sibling
+    cdef int* bells
+    cdef int bell_count
     cdef int64_t request_timeout    # ms, 0: any time
     cdef int64_t next_deadline      # ms: no handler that waits has an earlier one (0: none has one)
     cdef int64_t longest_wait       # ms: then the loop gives a sign of life
@@ -369,6 +428,26 @@ cdef class Worker:
     cdef object starter             # greenlet that starts carriers (park.pxi)
     cdef object failure             # what ended a carrier's loop
     cdef int parked
+    cdef list sleepers              # heap of (until, serial, Wait)
+    cdef int sleepers_over          # of them, those that nobody waits for any more
+    cdef int64_t sleepers_serial
+    cdef list waits_over            # an event of this batch may still point at them
+    # handlers beside the loop (aside.pxi)
+    cdef int mode                   # MODE_*; INLINE as long as the loop does not run
+    cdef int max_threads
+    cdef object finished            # deque of Exchanges whose handlers are done
+    cdef PyObject* shown            # Exchange (its connection's reference) on the scoreboard
+    cdef object asked               # deque of Exchanges whose handlers wait in a thread
+    cdef object jobs                # queue of Exchanges for the threads; None ends one
+    cdef int threads, threads_idle
+    cdef watch_t wake
+    cdef bint polling               # the loop is in epoll_wait, and must be woken
+    cdef object hub                 # greenlet of gevent's hub
+    cdef object hub_                # what it does for us (hub.py)
+    cdef dict runners               # greenlets of it that run handlers -> their Exchanges
+    cdef list resting               # greenlets that wait for a request ...
+    cdef Exchange given             # ... which is this one
+    cdef bint turning, turn_wanted
     # settings (seconds are milliseconds here)
     cdef uint32_t max_request_line, max_head, read_ahead, keep_alive_requests
     cdef int64_t max_spool, max_body, max_chunk_extensions, body_memory, output_memory, output_spool
@@ -398,6 +477,9 @@ cdef class Worker:
     cdef int64_t log_deaf_until     # ms: nobody reads the pipe
     # totals
     cdef int64_t accepted_total, requests_total, switches_total, carriers_total
+    cdef object signals             # what ends epoll_wait when one has come
+    cdef _begin(self, int mode)
+    cdef _end(self)
     cdef _retire_carriers(self)
     cdef _drains(self)
     cdef _linger(self, int64_t until)

@@ -80,11 +80,52 @@ class CoreSettings(Protocol):
     @property
     def greenlets(self) -> int | str: ...
     @property
+    def green(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def max_in_flight(self) -> int | str: ...
+    @property
+    def max_queue(self) -> int: ...
+    @property
+    def queue_timeout(self) -> float:
+        """0: a request may wait any time."""
+    @property
     def header_map(self) -> str: ...
     @property
     def server_header(self) -> str: ...
     @property
     def date_header(self) -> str: ...
+
+@type_check_only
+class HasFileno(Protocol):
+    def fileno(self) -> int: ...
+
+@type_check_only
+class Siblings(Protocol):
+    @property
+    def board(self) -> Buffer:
+        """The scoreboard: all slots."""
+
+    @property
+    def family(self) -> int:
+        """Workers with this number share the listeners."""
+
+    @property
+    def bells(self) -> Sequence[int]:
+        """Descriptors (eventfd)."""
+
+    @property
+    def bell(self) -> int:
+        """Which of them is this worker's, modulo their number."""
+
+@type_check_only
+class HubCalls(Protocol):
+    """What the core asks of gevent."""
+
+    def want_turn(self) -> None: ...
+    def sleep(self, seconds: float, /) -> object: ...
+    def wait(self, fd: int, writable: bool, timeout: float | None, /) -> bool: ...
 
 class Worker:
     """One worker's loop: accepts, parses, calls the application, answers."""
@@ -99,15 +140,32 @@ class Worker:
         access_log_fd: int = -1,
         multiprocess: bool = False,
         slot: Buffer | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
         """`log(level, message, exception)` receives what belongs in the error log;
         level is a `logging` level.  The listeners must be listening; the core makes them
         non-blocking.  Access-log lines go to `access_log_fd` (-1: none).  `slot` is `SLOT_SIZE`
         writable bytes, in shared memory if others shall see what this worker does (`slot_read`);
-        what was in them is lost.  ValueError if they are too few or not aligned to 8."""
+        what was in them is lost.  ValueError if they are too few or not aligned to 8.
+        `siblings`: the workers that share the listeners, with which this one shares the work."""
 
     def run(self) -> None:
         """Serve until `drain` has finished or `stop` was called."""
+
+    def begin_under(self, hub: object, calls: HubCalls) -> None:
+        """Instead of `run`: from now on handlers run in greenlets whose parent is `hub` (a
+        greenlet too), which is to call `turn` whenever `fileno()` is readable and when `turn` or
+        `calls` want it."""
+
+    def fileno(self) -> int:
+        """epoll's descriptor."""
+
+    def turn(self) -> float | None:
+        """In the hub: do what there is to do.  Seconds until the next turn at the latest (0: at
+        once, negative: no end), or None when the worker is done."""
+
+    def end_under(self) -> None:
+        """After the last turn."""
 
     def drain(self, timeout: float) -> None:
         """Stop accepting, close the listeners, and connections that go on resting for 0.2 s more;
@@ -231,12 +289,28 @@ def slot_read(slot: Buffer) -> dict[str, Any]:
     present; request_started (0.0: no handler runs; one that waits for its client does not),
     deadline (0.0: none), request_number (counted from 1), method, path (the first 200 bytes of the
     target), request_id: of the request whose handler runs, or was the last to; statuses: counts of
-    answers 1xx ... 5xx; latency: a list, of which item i counts requests that took fewer than
-    2**i microseconds, but not fewer than 2**(i - 1); the last counts all others.  Answers without a
+    answers 1xx ... 5xx; queued: complete requests that wait for a handler; refused: how many were
+    answered with 503 because they would have waited too long; latency: a list, of which item i
+    counts requests that took fewer than 2**i microseconds, but not fewer than 2**(i - 1); the last
+    counts all others.  Answers without a
     handler, to malformed requests, are not counted.  whole: False if the worker was in the middle
     of writing whenever it was looked at, for a millisecond: it is stopped, or it died like that,
     and parts may belong to different requests.  Texts are printable ASCII.  A slot of zeros has no
     worker yet.  ValueError if it is too short."""
+
+def sleep(seconds: float) -> None:
+    """Wait; handlers of other requests run meanwhile if there may be several in progress.
+
+    ValueError if `seconds` is negative or not finite.  Raises RequestTimeout at the deadline of the
+    request, and ClientGone if its response has begun and the client vanishes."""
+
+def wait_readable(fd: int | HasFileno, timeout: float | None = None) -> bool:
+    """Wait until the descriptor (or what has a fileno()) is readable, or at its end, at most
+    `timeout` seconds.  True if it is, False if the time is up; raises what `sleep` raises.
+    RuntimeError if another handler waits for the same descriptor already."""
+
+def wait_writable(fd: int | HasFileno, timeout: float | None = None) -> bool:
+    """The same until it is writable."""
 
 def adopt_orphans() -> None:
     """Descendants of this process whose parent ends become its children (PR_SET_CHILD_SUBREAPER).
@@ -246,6 +320,10 @@ def die_with_parent(parent: int) -> None:
     """The kernel kills this process with SIGKILL when the thread that forked it ends
     (PR_SET_PDEATHSIG); at once if its parent is not the process `parent` any more.  Raises
     OSError."""
+
+def outlive(parent: int) -> None:
+    """Wait until the process `parent`, which forked this one, has ended, and whoever adopts its
+    orphans is our parent (PR_SET_PDEATHSIG, with a signal that is taken here).  Raises OSError."""
 
 def name_process(name: str) -> None:
     """What ps and top call this thread, in the main thread the process (PR_SET_NAME); the first 15

@@ -12,6 +12,7 @@ include "core/edge.pxi"         # system calls and C APIs, and what they need
 include "core/worker.pxi"       # the Python face: settings, run, drain, watch
 include "core/loop.pxi"         # epoll, deadlines, who runs next
 include "core/accept.pxi"       # listeners -> connections
+include "core/balance.pxi"      # which of the workers accepts
 include "core/memory.pxi"       # the same without a socket
 include "core/connection.pxi"   # states of a connection: bytes -> requests -> rest or close
 include "core/preamble.pxi"     # the PROXY protocol, before the first head
@@ -20,9 +21,11 @@ include "core/environ.pxi"      # what the application sees of the head
 include "core/forwarded.pxi"    # what a trusted proxy says of its client
 include "core/stream.pxi"       # wsgi.input of a body that is still coming
 include "core/body.pxi"         # Content-Length and chunked bodies, wsgi.input
+include "core/aside.pxi"        # handlers in threads, or under gevent's hub
 include "core/app.pxi"          # calls the application, iterates its result
 include "core/response.pxi"     # start_response, response head, body framing
 include "core/send.pxi"         # to the socket, or to the outbox until the client is ready
+include "core/wait.pxi"         # fastfork.sleep, wait_readable, wait_writable
 include "core/park.pxi"         # a handler that waits hands the loop on
 include "core/deadline.pxi"     # how long a handler may take
 include "core/ahead.pxi"        # bytes that have come before their turn

@@ -27,6 +27,8 @@ MOST_MESSAGES = 16  # that are taken at a time
 
 Message = dict[str, Any]
 
+_Socket = socket.socket  # gevent, perhaps, replaces it
+
 
 class ChannelError(Exception):
     """What stands in a channel is nothing that fastfork sends: an application has written to a
@@ -158,7 +160,7 @@ def from_descriptor(fd: int) -> Channel:
     """The channel at a descriptor that was passed to us, which it takes over.
 
     It is of a kind that is known, so that nothing has to be asked of the kernel."""
-    return Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd))
+    return Channel(_Socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd))
 
 
 def pair() -> tuple[Channel, Channel]:

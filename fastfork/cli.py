@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from fastfork import __version__, config, deployment, log
 from fastfork.config import Setting
 from fastfork.deployment import Deployment
+from fastfork.garbage import made_to_stay
 from fastfork.kinds import SWITCH, ConfigError, perhaps
 
 EXIT_FAILED, EXIT_UNUSABLE = 1, 2
@@ -97,19 +98,19 @@ def _loader(arguments: argparse.Namespace, *, here: bool = True) -> Load:
 
 
 def _serve(load: Load) -> int:
-    wanted = load()
-    _open_standard_descriptors()
-    try:
-        from fastfork import worker
-    except ImportError as error:
-        return _without_core(error)
-    from fastfork import mold
-    from fastfork.master import Master
-    from fastfork.notify import Notifier
-    from fastfork.pidfile import PidFileError
-    from fastfork.sockets import AddressError, Passed
-    from fastfork.upgrade import Upgrade
-
+    with made_to_stay():
+        wanted = load()
+        _open_standard_descriptors()
+        try:
+            from fastfork import worker
+        except ImportError as error:
+            return _without_core(error)
+        from fastfork import mold
+        from fastfork.master import Master
+        from fastfork.notify import Notifier
+        from fastfork.pidfile import PidFileError
+        from fastfork.sockets import AddressError, Passed
+        from fastfork.upgrade import Upgrade
     predecessor = Upgrade.from_environ(os.environ)
     if predecessor is None:  # an old master has passed the sockets instead
         _check_ready_fd(wanted.server.ready_fd)

@@ -372,9 +372,26 @@ class Settings:
 
     greenlets: int | Literal["auto"] = setting(
         AUTO_COUNT, AUTO, "handlers of one worker that may be in progress at once, taking turns "
-        "where they wait for their client; auto: 1, with streamed bodies 100 (where 1 lets a slow "
-        "client hold the worker)",
+        "where they wait (streamed bodies, slow clients, fastfork.sleep, wait_readable, "
+        "wait_writable); auto: 1, with streamed bodies 100 (where 1 lets a slow client hold the "
+        "worker), with green = gevent 1000",
         metavar="N", low=1, high=65535)  # fmt: skip
+    green: str = setting(
+        TEXT, "off", "gevent: patch the standard library before the application is imported, so "
+        "that whatever waits lets other handlers run (extra fastfork[gevent])",
+        choices=("off", "gevent"))  # fmt: skip
+    threads: int = _count(
+        1, "handlers of one worker that may run at once, each in a thread of its own; 1: in the "
+        "loop's", 4096)  # fmt: skip
+    max_in_flight: int | Literal["auto"] = setting(
+        AUTO_COUNT, AUTO, "requests of one worker that handlers may have at once; auto: as many as "
+        "greenlets or threads allow", metavar="N", low=1, high=65535)  # fmt: skip
+    max_queue: int = _count(
+        16384, "complete requests of one worker that may wait for a handler; more are answered "
+        "503", 1 << 20, low=0)  # fmt: skip
+    queue_timeout: float = _time(
+        0.0, "how long a request may wait for a handler before it is answered 503; 0: for ever",
+        low=0.0)  # fmt: skip
 
     # time limits
     keep_alive: float = _time(75.0, "how long a connection may rest between two requests")
@@ -528,6 +545,16 @@ def together(
             f"{called('proxy_protocol')} {settings.proxy_protocol} needs "
             f"{called('forwarded_allow_ips')} to name the peers that begin with a preamble, such "
             "as 10.0.0.0/8."
+        )
+    if settings.threads > 1 and settings.green != "off":
+        yield ("threads", "green"), (
+            f"{called('threads')} ({settings.threads}) and {called('green')} {settings.green} do "
+            "not go together: under gevent what would run in threads runs in greenlets."
+        )
+    if settings.threads > 1 and settings.greenlets != AUTO:
+        yield ("threads", "greenlets"), (
+            f"{called('threads')} ({settings.threads}) and {called('greenlets')} "
+            f"({settings.greenlets}) do not go together: handlers run in threads or in greenlets."
         )
     for address in dict.fromkeys(settings.bind):
         if settings.bind.count(address) > 1 and not re.search(r"(^|:)0$", address):

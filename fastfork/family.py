@@ -27,6 +27,7 @@ class Family:
         self.scoreboard = Scoreboard()
         self.lifeline, self._lifeline_write = os.pipe()
         self.services: list[Service] = []
+        self._services_ever = 0
         self.spare: list[Listener] = []
         """Sockets that were passed to the server and that no service has now: they cannot be
         made again."""
@@ -35,6 +36,11 @@ class Family:
         self.private: list[Callable[[], None]] = []
         """What lets go of other descriptors of the master's own, called in every process forked
         from it."""
+
+    def number_service(self) -> int:
+        """A number that no other has or had."""
+        self._services_ever += 1
+        return self._services_ever
 
     def listeners(self) -> list[Listener]:
         """All that are open."""

@@ -111,7 +111,7 @@ class WorkerHandle(Handle):
             scoreboard.give_back(self.slot)
             raise
         self.member = member
-        self.reason: tuple[int, float] | None = None  # request and heartbeat it is condemned for
+        self.may_end = False  # what it is condemned for
         self.boot: float | None = None  # seconds that it took to be ready
         self.told_to_go: signal.Signals | int = 0  # by which signal
         self.timed_out: tuple[int, float] | None = None  # request and deadline last told of

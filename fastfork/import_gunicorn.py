@@ -21,6 +21,7 @@ import time
 from typing import Any, NamedTuple
 
 from fastfork import app, run_conf, sockets
+from fastfork.config import TABLE
 from fastfork.deployment import SERVICE_NAME
 from fastfork.draft import DEFAULTS, EXIT_UNUSABLE, SERVER, Draft, seconds, service, size
 from fastfork.kinds import ConfigError
@@ -31,6 +32,7 @@ PATIENCE = 30.0  # seconds for the file
 LONGEST = 1 << 20  # bytes of what it sets
 OTHER_FIELDS = 48 << 10  # room in a head beside its longest field
 SMALLEST_HEAD = 64 << 10
+GREENLETS = int(TABLE["greenlets"].high or 0)  # the most that there can be
 FIELD = 8190  # gunicorn's longest field and request line
 COMBINED = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
 COMMON = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s'
@@ -443,7 +445,7 @@ class _Gunicorn:
                                 "for each core that may be used, wherever it runs.")  # fmt: skip
         elif not self._given("workers"):
             self._default_workers()
-        self._worker_class(workers)
+        self._worker_class()
         for name in ("max_requests", "max_requests_jitter"):
             number = self._count(name)
             if number is not None:
@@ -457,7 +459,7 @@ class _Gunicorn:
         self.draft.put_default(self.table, "workers", number, option)
 
     def _kind(self) -> str:
-        """sync, gthread, gevent, asgi or other."""
+        """sync, gthread, gevent, eventlet, asgi or other."""
         value = self.conf.settings.get("worker_class", {"is": "sync"})
         given = value.get("callable") or value.get("is") or "sync"
         name = given.strip().lower() if isinstance(given, str) else "other"
@@ -465,30 +467,48 @@ class _Gunicorn:
         kind = kinds[0] if kinds else "other"
         return "gthread" if kind == "sync" and (self._count("threads") or 1) > 1 else kind
 
-    def _worker_class(self, workers: int | None) -> None:
+    def _worker_class(self) -> None:
+        """How many handlers a worker runs at once, and by what means."""
         kind = self._kind()
-        threads = self._count("threads") or 1
         if kind == "asgi":
             self.draft.leave("worker_class", _NO_ASGI)
-        elif kind != "sync" and self._given("worker_class"):
+        elif kind == "other":
             self.draft.leave(
-                "worker_class", "workers are of one kind, and run one handler at a time, which "
-                "holds its worker while it waits for a database or another service; take more "
-                "workers instead")  # fmt: skip
+                "worker_class", "workers of that kind are not offered, and as it is written one "
+                "runs one handler at a time; threads, or green = gevent, let it run several",
+            )
+        elif kind in _GREEN:
+            self._green(kind)
+        threads = self._count("threads") or 1
         if threads > 1 and kind == "gthread":
-            self.draft.leave(
-                "threads", f"a worker runs one handler at a time; for as many at once take "
-                f"{(workers or 1) * threads} workers")  # fmt: skip
+            self._put("threads", threads, "threads")
         elif threads > 1:
             self.draft.leave("threads", "gunicorn takes it for gthread workers only")
+        self._connections(kind)
+
+    def _green(self, kind: str) -> None:
+        why = ["For the extra fastfork[gevent].  The standard library is patched before the",
+               "application is imported."]  # fmt: skip
+        if kind == "eventlet":
+            self.draft.note(
+                "Eventlet is not offered, gevent is written in its place: it does the same for an "
+                "application that does not call eventlet itself; for one that does, take threads, "
+                "or more workers, instead of green.")  # fmt: skip
+        self._put("green", "gevent", "worker_class", *why)
+
+    def _connections(self, kind: str) -> None:
         connections = self._count("worker_connections")
         if connections is None:
             return
-        if kind in ("gthread", "gevent"):
+        if kind == "gthread" or kind in _GREEN:
             self._put("max_connections", connections, "worker_connections")
         else:
-            self.draft.leave(
-                "worker_connections", "gunicorn takes it for gthread and gevent workers only")
+            self.draft.leave("worker_connections", "gunicorn takes it for gthread, gevent and "
+                             "eventlet workers only")  # fmt: skip
+        if kind in _GREEN:
+            why = ["gunicorn has a greenlet for each connection, fastfork for each request."]
+            why += [f"More than {GREENLETS} there cannot be."] if connections > GREENLETS else []
+            self._put("greenlets", min(connections, GREENLETS), "worker_connections", *why)
 
     # -- times and sizes
     def _times(self) -> None:
@@ -728,9 +748,11 @@ class _Gunicorn:
 _KINDS = {
     "sync": r"sync|.*syncworker",
     "gthread": r"gthread|.*threadworker",
-    "gevent": r"gevent(_wsgi|_pywsgi)?|eventlet|.*(gevent|eventlet)\w*worker",
+    "gevent": r"gevent(_wsgi|_pywsgi)?|.*gevent\w*worker",
+    "eventlet": r"eventlet|.*eventlet\w*worker",
     "asgi": r"asgi|.*(uvicorn|asgi)\w*worker",
 }
+_GREEN = ("gevent", "eventlet")
 _PROXY_PROTOCOLS = {
     "off": ("none", "false", "off", "0"),
     "auto": ("true", "auto", "1"),

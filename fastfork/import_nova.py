@@ -347,8 +347,11 @@ class _Nova:
         self._put(
             "greenlets", number.value, number,
             "Nova's requests take turns wherever they wait.  These do only where they wait for",
-            "their client, not for a database or another service: if Nova served many slow",
-            "requests at once with few workers, give the services more workers.")  # fmt: skip
+            "their client, not for a database or another service.  If Nova served many slow",
+            "requests at once with few workers, give the services more workers; or threads in the",
+            "place of greenlets; or add green = \"gevent\", which is as it was under Nova, with so",
+            "many at once, but takes fastfork[gevent] and an application that patches nothing with",
+            "eventlet itself (OS_NOVA_DISABLE_EVENTLET_PATCHING=true).")  # fmt: skip
 
     def _access_log(self) -> None:
         found = self._find(LOG_FORMAT)

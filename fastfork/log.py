@@ -18,10 +18,10 @@ import contextlib
 import logging
 import os
 import re
-import select
 import stat
 import time
 import traceback
+from select import PIPE_BUF, POLLOUT, poll  # by name: gevent replaces some of them
 from time import localtime, strftime
 
 logger = logging.Manager(logging.RootLogger(logging.WARNING)).getLogger("fastfork")
@@ -78,18 +78,18 @@ def write(text: str) -> None:
     """
     global _deaf_until
     data = text.encode("utf-8", "backslashreplace")
-    poll = select.poll()
-    poll.register(STDERR, select.POLLOUT)
+    full = poll()
+    full.register(STDERR, POLLOUT)
     try:
         whole = stat.S_ISREG(os.fstat(STDERR).st_mode)
         while data:
             patience = 0 if time.monotonic() < _deaf_until else _PATIENCE_MS
-            if not poll.poll(patience):
+            if not full.poll(patience):
                 if patience:
                     _deaf_until = time.monotonic() + _DEAF
                 return
             with contextlib.suppress(BlockingIOError):
-                data = data[os.write(STDERR, data if whole else data[: select.PIPE_BUF]) :]
+                data = data[os.write(STDERR, data if whole else data[:PIPE_BUF]) :]
     except OSError:
         return
 

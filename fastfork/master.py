@@ -82,10 +82,10 @@ class Master:
         self._passed = passed
         self._oom = OomWatch()
         self._verdict, self._verdict_until = Verdict.NO, 0.0
-        self._oom_look_at = 0.0
         self._signals: deque[int] = deque()
         self._exit_status: int | None = None  # not None: stopping
         self._now = time.monotonic()  # one time for all decisions of a round
+        self._oom_look_at = self._now + OOM_LOOK
         self._interrupted = False  # by one SIGINT; the second one means it
         self._watchdog_at = 0.0
         self._told_ready = False  # systemd has been

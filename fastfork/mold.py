@@ -16,25 +16,24 @@ are wanted at once share an intermediate.
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import signal
-import time
 import traceback
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from fastfork import _core, app, hooks, log, remains, scoreboard, stacks, worker
+from fastfork.bells import Siblings
 from fastfork.channel import Channel, Message, Report, from_descriptor
 from fastfork.config import Settings
 from fastfork.family import SignalMask
+from fastfork.garbage import made_to_stay
 from fastfork.handlers import Strangers
 from fastfork.identity import Identity
 from fastfork.sockets import Listener
 
 EXIT_OK, EXIT_FAILED = 0, 1
-MOST_ORDERS = 4  # for one intermediate; another may be at work beside it
-IMPORT_THRESHOLD = 10_000  # new objects between two collections of the youngest
+MOST_ORDERS = 8  # for one intermediate; another may be at work beside it
+_os_fork, _waitpid = os.fork, os.waitpid  # gevent, perhaps, replaces them
 
 
 class Plan(NamedTuple):
@@ -54,6 +53,7 @@ class Plan(NamedTuple):
     scoreboard: scoreboard.Scoreboard
     stacks: int
     signal_mask: SignalMask
+    siblings: Siblings
 
 
 class _Order(NamedTuple):
@@ -106,25 +106,11 @@ def _serve(plan: Plan, application: app.Application, strangers: Strangers) -> wo
             order.close()
 
 
-@contextlib.contextmanager
-def _rare_collections() -> Iterator[None]:
-    """Nearly all that an import makes is there to stay: to look at it again and again is a tenth
-    of the time that it takes.  What the application sets itself holds."""
-    before = gc.get_threshold()
-    rare = (IMPORT_THRESHOLD, *before[1:])
-    gc.set_threshold(*rare)
-    try:
-        yield
-    finally:
-        if gc.get_threshold() == rare:
-            gc.set_threshold(*before)
-
-
 def _bury(intermediates: list[int]) -> None:
     """There is nothing else to do: wait for those that have not ended yet."""
     while intermediates:
         with contextlib.suppress(ChildProcessError):  # the application ignores SIGCHLD
-            os.waitpid(intermediates.pop(), 0)
+            _waitpid(intermediates.pop(), 0)
 
 
 def _receive(channel: Channel, wait: bool) -> list[_Order]:
@@ -152,16 +138,11 @@ def _import(plan: Plan) -> app.Application | None:
     try:
         worker.assume(plan.settings, plan.identity)
         _core.die_with_parent(plan.master)  # after a change of the user, which would clear it
-        with _rare_collections():
+        with made_to_stay():
             application = worker.load(plan.settings, plan.reference)
             worker.take_over_signals()
             stacks.register(plan.stacks)
             found = tuple(snapshot.found()) if plan.settings.preload == "auto" else ()
-            if not found:
-                # What is frozen is never looked at by the collector again, so its pages stay
-                # shared.  No collection before: what it frees are holes in those pages, and
-                # whoever fills them has a page of his own.
-                gc.freeze()
     except app.BootError as failure:
         plan.channel.send(Report(False, failure.sentence, failure.trace).message())
         return None
@@ -193,8 +174,7 @@ def _be_intermediate(plan: Plan, orders: list[_Order]) -> _Order:
     me = os.getpid()
     for order in orders:
         if _try_fork(plan) == 0:
-            while os.getppid() == me:
-                time.sleep(0.0002)
+            _core.outlive(me)
             return order
     os._exit(EXIT_OK)
 
@@ -202,7 +182,7 @@ def _be_intermediate(plan: Plan, orders: list[_Order]) -> _Order:
 def _try_fork(plan: Plan) -> int:
     """-1 if it cannot be done, which the log says."""
     try:
-        return os.fork()
+        return _os_fork()
     except OSError as error:
         log.logger.error("Cannot fork a worker for %s: %s.", plan.reference, error.strerror)
         return -1
@@ -238,6 +218,7 @@ def _become_worker(
         slot=plan.scoreboard.view(order.message["slot"]),
         stacks=order.stacks,
         signal_mask=mask,
+        siblings=plan.siblings.seen_by(order.message["number"]),
         application=application,
         strangers=strangers,
     )

@@ -57,6 +57,7 @@ class Nursery:
                 generation=generation.number, master=self._family.master,
                 lifeline=self._family.lifeline, channel=theirs,
                 scoreboard=self._family.scoreboard, stacks=born[1], signal_mask=born[0],
+                siblings=service.siblings(),
             )  # fmt: skip
         theirs.close()
         return None
@@ -80,6 +81,9 @@ class Nursery:
         for listener in self._family.listeners():
             if listener not in generation.listeners:
                 listener.close()
+        for other in self._family.services:
+            if other is not self._service:
+                other.close_bells()
         return mask, stacks
 
     # -- workers -------------------------------------------------------------------------
@@ -160,6 +164,7 @@ class Nursery:
                 generation=generation.number, multiprocess=self._multiprocess(),
                 lifeline=self._family.lifeline, channel=theirs, slot=handle.view(),
                 stacks=born[1], signal_mask=born[0],
+                siblings=self._service.siblings().seen_by(number),
             )  # fmt: skip
         theirs.close()
         self._service.roster.started(handle.member, handle.pid)

@@ -88,7 +88,7 @@ class Overseer:
         if finding is None:
             finding = watch.judge_wear(settings, facts, handle.most_requests, now - member.since)
         if finding is not None:
-            self._act(handle, finding, facts, now)
+            self._act(handle, finding, now)
         for due in (facts["deadline"], facts["deadline"] + settings.request_grace):
             if facts["deadline"] and due > now:
                 self.look_at = min(self.look_at, due + 0.001)
@@ -104,14 +104,10 @@ class Overseer:
             return Finding(Act.TIME_OUT, finding.why)
         return finding
 
-    def _act(
-        self, handle: WorkerHandle, finding: Finding, facts: dict[str, Any], now: float
-    ) -> None:
+    def _act(self, handle: WorkerHandle, finding: Finding, now: float) -> None:
         if finding.act is Act.KILL:
             handle.condemn(finding.why, now)
-            handle.reason = None
-            if finding.may_end:
-                handle.reason = facts["request_number"], facts["heartbeat"]
+            handle.may_end = finding.may_end
         elif finding.act is Act.TIME_OUT:
             if now - handle.timed_out_at >= TIME_OUT_AGAIN:
                 handle.timed_out_at = now
@@ -139,11 +135,15 @@ class Overseer:
 
     def _pardoned(self, handle: WorkerHandle, now: float) -> bool:
         """Has what it was to be killed for ended in the last moment?"""
-        reason = handle.reason
-        if reason is None:
+        if not handle.may_end:
             return False
-        facts = handle.facts()
-        if (facts["request_number"], facts["heartbeat"]) == reason or not facts["whole"]:
+        facts, settings = handle.facts(), handle.settings
+        if not facts["whole"]:
+            return False
+        stopped = _silent(facts, now) and is_stopped(handle.pid)
+        findings = (watch.judge_request(settings, facts, now),
+                    watch.judge_life(settings, facts, handle.member.since, stopped, now))
+        if any(finding is not None and finding.act is Act.KILL for finding in findings):
             return False
         logger.info("Worker %d of %s is not killed: what it was in has ended.", handle.pid,
                     self._service.name)  # fmt: skip

@@ -24,6 +24,8 @@ PROC = Path("/proc/self")
 SETTLE = 0.2  # seconds: a thread that was joined may be a moment away from its end
 _LOOK_AGAIN = 0.005
 
+_Socket, _sleep = socket.socket, time.sleep  # gevent, perhaps, replaces them
+
 _EPOLL = "anon_inode:[eventpoll]"
 _IO_URING = "anon_inode:[io_uring]"
 _SYN_SENT = 2  # a state of a TCP connection, net/tcp_states.h
@@ -44,7 +46,7 @@ class Snapshot(NamedTuple):
         """
         end = time.monotonic() + SETTLE
         while (threads := self._threads()) and time.monotonic() < end:
-            time.sleep(_LOOK_AGAIN)
+            _sleep(_LOOK_AGAIN)
         try:
             return [*threads, *self._descriptors()]
         except FileNotFoundError:
@@ -119,7 +121,7 @@ def _descriptors() -> set[tuple[int, str]]:
 def _connection(fd: int) -> str | None:
     """What the socket `fd` is connected to; None if it may be shared."""
     try:
-        sock = socket.socket(fileno=fd)
+        sock = _Socket(fileno=fd)
     except OSError:  # a family without addresses has no peers
         return None
     try:

@@ -20,19 +20,28 @@ class Scoreboard:
 
     def __init__(self, slots: int = SLOTS) -> None:
         self._memory = mmap.mmap(-1, slots * _core.SLOT_SIZE)
-        self._free = list(range(slots - 1, -1, -1))
+        self._slots = slots
+        self._unused = 0  # the first that nobody has ever had
+        self._free: list[int] = []  # given back
 
     def take(self) -> int:
         """A slot that nobody has, empty.  OSError if there is none."""
-        if not self._free:
+        if self._free:
+            number = self._free.pop()
+        elif self._unused < self._slots:
+            number = self._unused
+            self._unused += 1
+        else:
             raise OSError(errno.ENOSPC, "the scoreboard is full")
-        number = self._free.pop()
         self.view(number)[:] = bytes(_core.SLOT_SIZE)
         return number
 
     def give_back(self, number: int) -> None:
         """The worker that had the slot is gone."""
         self._free.append(number)
+
+    def whole(self) -> memoryview:
+        return memoryview(self._memory)
 
     def view(self, number: int) -> memoryview:
         start = number * _core.SLOT_SIZE

@@ -18,7 +18,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fastfork import __version__, memory, sockets, watch, worker
+from fastfork import __version__, bells, memory, sockets, watch, worker
+from fastfork.bells import Siblings
 from fastfork.channel import ChannelError, Message, Report
 from fastfork.config import Settings
 from fastfork.family import Family
@@ -40,6 +41,8 @@ class Service:
         """`first`: the number of its first generation."""
         self.name = recipe.name
         self.family = family
+        self.bells = bells.make(max(1, recipe.size))
+        self.number = family.number_service()
         family.services.append(self)
         self.newest = first  # number of the newest generation
         self.generation = Generation(first, recipe, [], restart=False)  # the one that serves
@@ -591,6 +594,15 @@ class Service:
         """Of the descriptors that are the master's alone."""
         for handle in self.handles():
             handle.let_go()
+
+    def siblings(self) -> Siblings:
+        """What its workers know of each other."""
+        return Siblings(self.family.scoreboard.whole(), self.number, self.bells)
+
+    def close_bells(self) -> None:
+        """Nobody of it is left, or this process is none of it."""
+        bells.close(self.bells)
+        self.bells = ()
 
 
 def _workers(count: int) -> str:

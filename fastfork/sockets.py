@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import json
 import os
 import re
@@ -347,11 +348,21 @@ def _cannot(address: Address, error: OSError | UnicodeError) -> AddressError:
                         address if is_taken else None)  # fmt: skip
 
 
+def _is_number(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _bind_tcp(address: Tcp) -> socket.socket:
     """A host name is bound at its first IPv4 address, or at its first IPv6 address if it has
     no other; an IPv6 socket takes IPv6 only, so that [::] and 0.0.0.0 go together."""
+    # Text goes through the codec of international names, which takes its time to be loaded.
+    host = address.host.encode() if _is_number(address.host) else address.host
     found = socket.getaddrinfo(
-        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     family, kind, protocol, _, where = min(found, key=lambda info: info[0] != socket.AF_INET)
     sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)

@@ -125,9 +125,21 @@ def _row(worker: Mapping[str, Any], now: float) -> tuple[str, ...]:
 
 
 def _in_hand(worker: Mapping[str, Any], now: float) -> str:
+    """What handlers have, then what waits for one and what had to wait too long."""
+    queued, refused = worker.get("queued"), worker.get("refused")
+    parts = [
+        _handlers(worker, now),
+        f"{printable(queued)} queued" if queued else "",
+        f"{printable(refused)} refused" if refused else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _handlers(worker: Mapping[str, Any], now: float) -> str:
+    """Of several requests the oldest is named."""
     count = worker.get("in_flight") or 0
     started = worker.get("request_started")
-    if not started:  # none runs; some may wait for their clients
+    if not started:  # none runs; some may wait, for their clients or for what fastfork waits for
         return f"{count} waiting" if count else ""
     what = f"{printable(worker.get('method'))} {printable(worker.get('path'))}"
     text = f"{what}, {now - started:.1f} s"

@@ -8,13 +8,14 @@ leave handlers of their own behind; until then SIGTERM simply ends the process.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import time
 import traceback
+from select import POLLIN, poll  # by name: gevent replaces it
 from typing import NamedTuple, cast
 
 from fastfork import _core, app, hooks, log, stacks
+from fastfork.bells import Siblings
 from fastfork.channel import Channel, Report
 from fastfork.config import Settings
 from fastfork.handlers import Closable, Handler, Strangers, ignore
@@ -58,6 +59,7 @@ class Plan(NamedTuple):
     slot: memoryview  # of the scoreboard
     stacks: int  # descriptor of the file for its stacks
     signal_mask: set[int | signal.Signals]  # what was blocked before the fork
+    siblings: Siblings
     # from a mold:
     application: app.Application | None = None
     strangers: Strangers | None = None
@@ -93,7 +95,7 @@ def run(plan: Plan) -> int:
     _watch_channel(core, plan, access_log)
     plan.channel.send(Report(True, _greeting(plan)).message())
     try:
-        core.run()
+        _serve(core, plan.settings)
     except BaseException as error:
         log.logger.critical("The worker's loop failed.", exc_info=error)
         return EXIT_FAILED
@@ -109,6 +111,16 @@ def run(plan: Plan) -> int:
     return 0
 
 
+def _serve(core: _core.Worker, settings: Settings) -> None:
+    """Until it is told to leave and has done so."""
+    if settings.green == "off":
+        core.run()
+        return
+    from fastfork import hub
+
+    hub.run(core)
+
+
 def _boot(plan: Plan, me: hooks.Worker) -> tuple[_core.Worker, int]:
     """The core, ready to run, and the descriptor of its access log."""
     application = plan.application
@@ -116,10 +128,15 @@ def _boot(plan: Plan, me: hooks.Worker) -> tuple[_core.Worker, int]:
         assume(plan.settings, plan.identity)
         application = load(plan.settings, plan.reference)
     else:
+        if plan.settings.green != "off":
+            from fastfork import hub
+
+            hub.after_fork()
         hooks.reseed()
         hooks.run_fork_after(me)
     access_log = _open_access_log(plan.access_log)
     hooks.run_worker_start(me)
+    siblings = plan.siblings.of_sockets(listener.socket.fileno() for listener in plan.listeners)
     core = _core.Worker(
         application,
         [listener.socket for listener in plan.listeners],
@@ -128,6 +145,7 @@ def _boot(plan: Plan, me: hooks.Worker) -> tuple[_core.Worker, int]:
         access_log_fd=access_log,
         multiprocess=plan.multiprocess,
         slot=plan.slot,
+        siblings=siblings if plan.multiprocess else None,
     )
     return core, access_log
 
@@ -150,6 +168,10 @@ def assume(settings: Settings, identity: Identity | None) -> None:
 def load(settings: Settings, served: app.Served) -> app.Application:
     """Import the application, where it is to run.  In a mold or in a worker.  BootError."""
     app.prepare(settings.chdir, settings.pyargv, settings.python_path)
+    if settings.green != "off":
+        from fastfork import hub
+
+        hub.patch()
     application = app.load(served, dict(settings.global_conf))
     hooks.load(settings)
     return application
@@ -254,9 +276,9 @@ def _watch_channel(core: _core.Worker, plan: Plan, access_log: int) -> None:
 
 def _has_ended(pipe: int) -> bool:
     """Now, or in a moment: the kernel closes what a process had one by one."""
-    poll = select.poll()
-    poll.register(pipe, select.POLLIN)
-    return bool(poll.poll(GONE_PATIENCE))
+    ended = poll()
+    ended.register(pipe, POLLIN)
+    return bool(ended.poll(GONE_PATIENCE))
 
 
 def _reopen_access_log(path: str | None, fd: int) -> None:

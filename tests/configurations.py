@@ -101,8 +101,9 @@ def raw(row):
     return OF_KIND[row.kind](row)
 
 
-# One of them is there in every service, and a preamble needs peers.
-_APART = ("app", "mount", "proxy_protocol")
+# One of the first two is there in every service, a preamble needs peers, and handlers run in
+# threads or in greenlets.
+_APART = ("app", "mount", "proxy_protocol", "threads")
 
 
 def tables(scope, apart=_APART):
@@ -122,6 +123,8 @@ def services(draw, number):
     if draw(st.booleans()):
         table["proxy_protocol"] = draw(st.sampled_from(["v1", "v2", "auto"]))
         table["forwarded_allow_ips"] = ["unix"]
+    if draw(st.booleans()):
+        table |= {"threads": draw(raw(TABLE["threads"])), "greenlets": "auto", "green": "off"}
     table["bind"] = [*draw(OF_KIND[kinds.ADDRESS](TABLE["bind"])), f"127.0.0.1:{8000 + number}",
                      f"unix:{number}.sock"]  # fmt: skip
     return table

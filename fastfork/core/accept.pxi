@@ -6,16 +6,18 @@ cdef enum:
     ACCEPT_PAUSE = 100          # ms without accepting when there are no descriptors left
 
 
-cdef int listener_init(listener_t* listener, object sock, bint multiprocess) except -1:
+cdef int listener_init(listener_t* listener, object sock, bint multithread,
+                       bint multiprocess) except -1:
     cdef object address = sock.getsockname()
     sock.setblocking(False)
     listener.watch.kind = WATCH_LISTENER
     listener.watch.fd = sock.fileno()
     # PEP 3333: SERVER_NAME and SERVER_PORT can never be empty, also where there is no port.
     if sock.family == socket.AF_UNIX:
-        template = environ_template("localhost", "80", multiprocess)
+        template = environ_template("localhost", "80", multithread, multiprocess)
     else:
-        template = environ_template(address[0], str(address[1]), multiprocess)
+        template = environ_template(address[0], str(address[1]), multithread,
+                                    multiprocess)
     Py_INCREF(template)
     listener.template = <PyObject*>template
     return 0
@@ -26,8 +28,12 @@ cdef int accept_start(Worker w) except -1:
     cdef int i
     cdef listener_t* listener
     cdef epoll_event event
-    if (w.draining or w.stopping or w.accept_again or not w.running
-            or w.connections >= w.max_connections):
+    if w.draining or w.stopping or w.accept_again or not w.running:
+        return 0
+    w.left = w.handlers >= w.max_handlers and sibling_free(w)
+    if w.left or w.connections >= w.max_connections:
+        # Not for a moment any more: a sibling that still left people to us would wait for ever.
+        w.yielding = w.slot.accepting = False
         return 0
     for i in range(w.listener_count):
         listener = &w.listeners[i]
@@ -39,6 +45,8 @@ cdef int accept_start(Worker w) except -1:
                 raise OSError(errno, "epoll_ctl on a listener: " + os.strerror(errno))
             listener.armed = True
     w.accepting = True
+    w.yielding = False
+    w.slot.accepting = True
     return 0
 
 
@@ -49,7 +57,35 @@ cdef int accept_stop(Worker w) except -1:
         if w.listeners[i].armed:
             epoll_ctl(w.epoll, EPOLL_CTL_DEL, w.listeners[i].watch.fd, &event)
             w.listeners[i].armed = False
-    w.accepting = False
+    w.accepting = w.yielding = False
+    w.slot.accepting = False
+    return 0
+
+
+cdef int accept_full(Worker w) except -1:
+    """All our handlers are taken."""
+    if sibling_free(w):
+        w.left = True
+        return accept_stop(w)
+    return 0
+
+
+cdef int accept_yield(Worker w) except -1:
+    """Leave the listeners alone for a moment; for others who look at us we still accept."""
+    accept_stop(w)
+    w.accept_again = w.now + YIELD
+    w.yielding = w.slot.accepting = True
+    return 0
+
+
+cdef int accept_rung(Worker w) except -1:
+    """A sibling has somebody for us."""
+    cdef int i
+    if w.yielding:
+        w.accept_again = 0
+        accept_start(w)
+    for i in range(w.listener_count):
+        accept_ready(w, &w.listeners[i])
     return 0
 
 
@@ -89,6 +125,8 @@ cdef int accept_ready(Worker w, listener_t* listener) except -1:
     for i in range(w.accept_burst):
         if not listener.armed:         # stopped within this batch, or just now
             return 0
+        if left_to_sibling(w):
+            return accept_yield(w)
         length = sizeof(address)
         fd = accept4(listener.watch.fd, <sockaddr*>address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd < 0:

@@ -5,7 +5,7 @@
 #   REST HEAD head complete, body announced         BODY (or HANDLER, which reads it: stream.pxi)
 #   any of these, request complete:
 #             a handler is free                     HANDLER
-#             none is                               READY, then HANDLER
+#             none is                               READY, then HANDLER (or 503)
 #   HANDLER   response out                          REST (or CLOSED, LINGER)
 #             client has not taken all of it        DRAIN, then as above
 #   any       refused with unread input behind it   LINGER, then CLOSED
@@ -142,7 +142,8 @@ cdef int conn_failed(Worker w, conn_t* c, object e) except -1:
     """Something went wrong here that is not the application's fault (no memory, no room on the
     disk, a defect): this connection ends, the worker goes on."""
     w.log(logging.ERROR, "internal error; the connection is closed", e)
-    if c.state == CONN_HANDLER and (<Exchange>c.exchange).waiter is not None:
+    if c.state == CONN_HANDLER and ((<Exchange>c.exchange).waiter is not None
+                                    or (<Exchange>c.exchange).beside):
         return conn_lost(w, c)
     return conn_abandon(w, c)
 
@@ -156,11 +157,17 @@ cdef int conn_vanished(Worker w, conn_t* c) except -1:
 
 cdef int conn_lost(Worker w, conn_t* c) except -1:
     """The client of a request in the application's hands is gone: a handler that waits for it
-    is woken, and finds out."""
+    is woken, and finds out.  One that waits for something else is not, unless all that it could
+    still do is to send more of its response: what it has begun it may want to complete."""
     cdef Exchange ex = <Exchange>c.exchange
     c.gone = True
     ex.gone = True
     conn_interest(w, c, 0)
+    if ex.wait is not None and not ex.head_sent and not overdue(w):
+        return 0
+    if ex.hub_waits and ex.head_sent and w.turning:
+        ex.runner.throw(ClientGone(DISCONNECTED))
+        return 0
     return unpark(w, ex)
 
 
@@ -187,14 +194,21 @@ cdef int conn_event(Worker w, conn_t* c, uint32_t events) except -1:
             conn_interest(w, c, EPOLLOUT)
         if not events & EPOLLOUT:
             return 0
-    if events & EPOLLOUT and c.exchange is not NULL and (
-            (<Exchange>c.exchange).outbox is not None):
+    if events & EPOLLOUT and c.exchange is not NULL and conn_waits_for_room(w, c):
         return conn_writable(w, c)
     if conn_streams(c):
         return conn_readable(w, c)
     # Readable, or still armed for the response before, but it has no turn now.  Only here, where it
     # happens, is the price of an epoll_ctl paid; going back to rest arms it again.
     return conn_interest(w, c, 0)
+
+
+cdef inline bint conn_waits_for_room(Worker w, conn_t* c) noexcept:
+    """Is there output that the loop may send?  As long as a handler runs in a thread, it is the
+    thread's."""
+    cdef Exchange ex = <Exchange>c.exchange
+    return ex.outbox is not None and (
+        w.mode != MODE_THREADS or c.state != CONN_HANDLER or ex.waiter is not None)
 
 
 cdef inline bint conn_streams(conn_t* c) noexcept:
@@ -252,33 +266,55 @@ cdef int conn_timeout(Worker w, conn_t* c) except -1:
         ex = <Exchange>c.exchange
         ex.gone = True
         return conn_end_exchange(w, c)
+    if c.state == CONN_READY:
+        ready_leave(w, c)
+        if conn_turn_away(w, c, late_told(w)):
+            conn_go_on(w, c)
+        return 0
     return conn_close(w, c)             # at rest or lingering: silence
 
 
-cdef int waiters_time_out(Worker w) except -1:
-    """Wake the handlers that wait beyond their deadline: they meet RequestTimeout."""
+cdef int handlers_time_out(Worker w) except -1:
+    """RequestTimeout in the handlers that are beyond their deadline; but not in one that keeps the
+    loop: to that, the master sends a signal."""
     cdef int kind
     cdef conn_t* c
     cdef conn_t* following
-    cdef Exchange ex
     w.next_deadline = 0
     for kind in range(QUEUES):
         c = w.queues[kind].first
         while c is not NULL:
             following = c.next
             if c.state == CONN_HANDLER:
-                ex = <Exchange>c.exchange
-                if ex.waiter is None or ex.woken or ex.timed_out or not ex.deadline:
-                    pass
-                elif ex.deadline <= w.now:
-                    request_beyond(w, ex)
-                    ex.overdue = True
-                    queue_move(w, c, QUEUE_NONE)
-                    conn_interest(w, c, 0)
-                    unpark(w, ex)
-                elif w.next_deadline == 0 or ex.deadline < w.next_deadline:
-                    w.next_deadline = ex.deadline
+                handler_time_out(w, c, <Exchange>c.exchange)
             c = following
+    return 0
+
+
+cdef int handler_time_out(Worker w, conn_t* c, Exchange ex) except -1:
+    if not ex.deadline or ex.over:
+        return 0
+    if ex.timed_out:
+        if ex.answer_at and ex.answer_at <= w.now:
+            ex.answer_at = 0
+            timeout_answer(w, ex)
+        elif ex.answer_at:
+            deadline_note(w, ex.answer_at)
+    elif ex.deadline > w.now:
+        deadline_note(w, ex.deadline)
+    elif ex.waiter is not None:
+        if not ex.woken:
+            request_beyond(w, ex)
+            ex.overdue = True
+            if ex.wait is None:
+                queue_move(w, c, QUEUE_NONE)
+                conn_interest(w, c, 0)
+            unpark(w, ex)
+    elif w.mode == MODE_THREADS:
+        timeout_in_thread(w, ex)
+        deadline_note(w, ex.answer_at)
+    elif w.mode == MODE_HUB:
+        timeout_in_greenlet(w, ex)
     return 0
 
 
@@ -346,10 +382,17 @@ cdef int conn_advance(Worker w, conn_t* c, const char* data, size_t n) except -1
         # worker's buffer now: the handler may hand the loop on, and others receive into it.
         if n or c.pending is not NULL:
             conn_keep_pending(c, data, n)
-        if w.handlers >= w.max_handlers:
+        if w.handlers >= w.max_handlers and w.queued < w.max_queue:
             ready_append(w, c)
             return 0
-        if not conn_serve(w, c):
+        if w.handlers >= w.max_handlers:
+            if not conn_turn_away(w, c, f"{w.queued} requests are waiting already (max_queue)"):
+                return 0
+        elif w.queue_timeout and served == 0 and w.now - w.polled > w.queue_timeout:
+            # It was there when epoll was asked, and others have had the handler since.
+            if not conn_turn_away(w, c, late_told(w)):
+                return 0
+        elif not conn_serve(w, c):
             return 0
         served += 1
         data = c.pending + c.pending_start
@@ -429,7 +472,8 @@ cdef int conn_take_body(Worker w, conn_t* c, const char** data, size_t* n) excep
 
 
 cdef bint conn_serve(Worker w, conn_t* c) except -1:
-    """Run the handler of a complete request.  True if the connection can go on at once."""
+    """Run the handler of a complete request, or begin to, where that is done beside the loop.  True
+    if the connection can go on at once."""
     cdef Exchange ex = <Exchange>c.exchange
     c.state = CONN_HANDLER
     w.handlers += 1
@@ -440,6 +484,10 @@ cdef bint conn_serve(Worker w, conn_t* c) except -1:
     if w.request_timeout:
         ex.deadline = w.now + w.request_timeout
         ex.timed_out = False
+    if w.mode != MODE_INLINE:
+        queue_move(w, c, QUEUE_NONE)
+        handler_begin(w, ex)
+        return False
     w.current = <PyObject*>ex
     slot_begin(w, ex)
     try:
@@ -449,6 +497,12 @@ cdef bint conn_serve(Worker w, conn_t* c) except -1:
         w.handlers -= 1
         clock_look(w)
         slot_end(w, ex)
+    return conn_handled(w, c)
+
+
+cdef bint conn_handled(Worker w, conn_t* c) except -1:
+    """The handler is done.  True if the connection can go on at once."""
+    cdef Exchange ex = <Exchange>c.exchange
     if ex.timeout is not None:          # the handler has caught it
         timeout_tell(w, ex)
     if ex.outbox is not None and not ex.gone and not exchange_cut(ex):
@@ -456,6 +510,59 @@ cdef bint conn_serve(Worker w, conn_t* c) except -1:
         client_wait(w, c)
         return False
     return exchange_end(w, c)
+
+
+cdef int handled_next(Worker w) except -1:
+    """A handler beside the loop is done."""
+    cdef Exchange ex = w.finished.popleft()
+    cdef conn_t* c = ex.conn
+    w.handlers -= 1
+    clock_look(w)
+    handler_ended(w, ex)
+    try:
+        if conn_handled(w, c):
+            conn_go_on(w, c)
+    except Exception as e:
+        conn_failed(w, c, e)
+    return 0
+
+
+cdef int asked_next(Worker w) except -1:
+    """A handler in a thread waits for its client."""
+    cdef Exchange ex = w.asked.popleft()
+    cdef conn_t* c = ex.conn
+    if ex.waiter is None or ex.woken:   # it was in time to hear that the client is gone
+        return 0
+    if ex.gone:
+        return unpark(w, ex)
+    if ex.asks == ASK_ROOM:
+        return client_wait(w, c)
+    ex.reading = True
+    queue_move(w, c, QUEUE_BODY)
+    return conn_interest(w, c, EPOLLIN if ex.outbox is None else EPOLLIN | EPOLLOUT)
+
+
+# -- too many at once ----------------------------------------------------------------------
+
+cdef str late_told(Worker w):
+    return f"no handler was free within {w.queue_timeout / 1e3:g} s (queue_timeout)"
+
+
+cdef bint conn_turn_away(Worker w, conn_t* c, str reason) except -1:
+    """Answer a complete request with 503: there are too many before it.  True if the connection can
+    go on at once."""
+    cdef Exchange ex = <Exchange>c.exchange
+    c.state = CONN_HANDLER
+    queue_move(w, c, QUEUE_NONE)
+    w.slot.refused += 1
+    w.refused += 1
+    if w.now >= w.overload_told_until:
+        w.overload_told_until = w.now + TOLD_AGAIN
+        w.log(logging.WARNING, f"{conn_peer(c)}: 503: {reason}{request_told(ex)}"
+              + (f" ({w.refused} since it was told the last time)" if w.refused > 1 else ""), None)
+        w.refused = 0
+    respond_simple(w, ex, 503)
+    return conn_handled(w, c)
 
 
 cdef bint exchange_end(Worker w, conn_t* c) except -1:
@@ -487,7 +594,12 @@ cdef bint exchange_end(Worker w, conn_t* c) except -1:
 cdef int conn_end_exchange(Worker w, conn_t* c) except -1:
     """As exchange_end, from an event: goes on with what is pending."""
     if exchange_end(w, c):
-        return conn_advance(w, c, c.pending + c.pending_start, c.pending_end - c.pending_start)
+        return conn_go_on(w, c)
+
+
+cdef int conn_go_on(Worker w, conn_t* c) except -1:
+    """With what is pending."""
+    return conn_advance(w, c, c.pending + c.pending_start, c.pending_end - c.pending_start)
 
 
 cdef int conn_idle(Worker w, conn_t* c, int served) except -1:
@@ -561,7 +673,10 @@ cdef int conn_refuse(Worker w, conn_t* c, int status, reason) except -1:
 
 cdef int ready_append(Worker w, conn_t* c) except -1:
     c.state = CONN_READY
-    queue_move(w, c, QUEUE_NONE)
+    if c.exchange is not NULL:
+        w.queued += 1
+        w.slot.queued = w.queued
+    queue_move(w, c, QUEUE_READY if w.queue_timeout and c.exchange is not NULL else QUEUE_NONE)
     c.next_ready = NULL
     if w.ready_last is not NULL:
         w.ready_last.next_ready = c
@@ -583,6 +698,9 @@ cdef int ready_leave(Worker w, conn_t* c) except -1:
     if w.ready_last == c:
         w.ready_last = before
     c.next_ready = NULL
+    if c.exchange is not NULL:
+        w.queued -= 1
+        w.slot.queued = w.queued
     return 0
 
 
@@ -601,4 +719,4 @@ cdef int conn_serve_ready(Worker w, conn_t* c) except -1:
         c.state = CONN_REST
     elif not conn_serve(w, c):
         return 0
-    return conn_advance(w, c, c.pending + c.pending_start, c.pending_end - c.pending_start)
+    return conn_go_on(w, c)

@@ -14,7 +14,18 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
-from libc.errno cimport EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
+from libc.errno cimport (
+    EAGAIN,
+    EBADF,
+    EEXIST,
+    EINTR,
+    EMFILE,
+    ENFILE,
+    ENOBUFS,
+    ENOMEM,
+    EPERM,
+    errno,
+)
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
@@ -23,6 +34,7 @@ from posix.time cimport clock_gettime, timespec
 
 import collections
 import contextvars
+import heapq
 import io
 import ipaddress
 import logging
@@ -30,7 +42,11 @@ import os
 import socket
 import sys
 import tempfile
+import threading
 import weakref
+from _thread import allocate_lock as thread_lock
+from queue import SimpleQueue
+from time import sleep as time_sleep    # before gevent, perhaps, replaces it
 
 import greenlet
 import httptools
@@ -92,6 +108,7 @@ cdef extern from "Python.h":
     int PyContext_Exit(object context) except -1
     Py_ssize_t PyObject_Length(object o) except -1
     unsigned long PyThread_get_thread_ident()
+    int PyThreadState_SetAsyncExc(unsigned long thread, PyObject* exception)
 
 cdef extern from *:
     """
@@ -142,6 +159,13 @@ cdef extern from "<sys/epoll.h>" nogil:
         EPOLLERR
         EPOLLHUP
         EPOLLEXCLUSIVE
+        EPOLLET
+
+cdef extern from "<sys/eventfd.h>" nogil:
+    int eventfd(unsigned int value, int flags)
+    enum:
+        EFD_CLOEXEC
+        EFD_NONBLOCK
 
 cdef extern from "<sys/uio.h>" nogil:
     struct iovec:
@@ -236,6 +260,7 @@ cdef extern from "<poll.h>" nogil:
         short revents
     int poll(pollfd* fds, unsigned long n, int timeout)
     short POLLIN
+    short POLLNVAL
     short POLLOUT
 
 cdef extern from "<limits.h>" nogil:

@@ -2,7 +2,7 @@
 # The fields are put in by parse.pxi.
 
 
-cdef dict environ_template(str name, str port, bint multiprocess):
+cdef dict environ_template(str name, str port, bint multithread, bint multiprocess):
     """The environ every request of a listener starts from.
 
     It also holds a placeholder for every key that each request sets: replacing is cheaper than
@@ -16,7 +16,7 @@ cdef dict environ_template(str name, str port, bint multiprocess):
         ("wsgi.url_scheme", "http"),
         ("wsgi.input", EMPTY_INPUT),
         ("wsgi.errors", sys.stderr),
-        ("wsgi.multithread", False),
+        ("wsgi.multithread", multithread),
         ("wsgi.multiprocess", multiprocess),
         ("wsgi.run_once", False),
         ("wsgi.file_wrapper", FileWrapper),

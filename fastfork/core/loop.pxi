@@ -6,36 +6,55 @@ cdef enum:
     NEW_GRACE = 500             # ms that a draining worker gives new connections for their request
     REST_GRACE = 200            # ms that resting ones have; who is busy on them is told in time
     NO_END = 1 << 30            # ms: a wait without a deadline
+    WAIT_OVER = -2              # instead of a wait: the loop is over
 
 
 cdef int loop_run(Worker w) except -1:
     """Run until w.done.  Whoever has the baton is in here."""
+    cdef int64_t wait
+    while True:
+        wait = loop_turn(w)
+        if wait == WAIT_OVER:
+            return 0
+        loop_poll(w, wait)
+
+
+cdef int64_t loop_turn(Worker w) except -3:
+    """All that there is to do.  How long to wait for more (ms, -1: for ever), or WAIT_OVER."""
     while True:
         if w.parked and w.runnable:
             baton_pass(w)
         elif w.batch_next < w.batch_count and not overdue(w):
             w.batch_next += 1
             loop_dispatch(w, <epoll_event*>w.events + w.batch_next - 1)
-        elif (w.ready_turn and w.ready_first is not NULL and w.handlers < w.max_handlers
-                and not overdue(w)):
+        elif w.mode != MODE_INLINE and w.finished:
+            handled_next(w)
+        elif w.mode == MODE_THREADS and w.asked:
+            asked_next(w)
+        elif (w.ready_first is not NULL and (w.ready_turn or w.mode != MODE_INLINE)
+                and w.handlers < w.max_handlers and not overdue(w)):
             w.ready_turn = False
             ready_next(w)
         elif w.done:
-            return 0
+            return WAIT_OVER
         else:
             w.batch_next = w.batch_count
             conns_bury(w)
+            waits_bury(w)
             if w.watches_dead:
                 watches_bury(w)
             expire(w)
             if not w.accepting:
                 accept_start(w)
+            elif w.handlers >= w.max_handlers:
+                accept_full(w)
             if (w.draining or w.stopping) and wind_down(w):
                 continue
-            # Whatever ran in between may have waited, and another greenlet had the loop then.
-            if (w.parked and w.runnable) or w.batch_next < w.batch_count:
-                continue
-            loop_wait(w)
+            # Whatever ran in between may have waited, and another greenlet had the loop then; or a
+            # thread was done meanwhile.
+            if not ((w.parked and w.runnable) or w.batch_next < w.batch_count
+                    or (w.mode != MODE_INLINE and (w.finished or w.asked))):
+                return loop_patience(w)
 
 
 cdef int loop_dispatch(Worker w, epoll_event* event) except -1:
@@ -51,6 +70,16 @@ cdef int loop_dispatch(Worker w, epoll_event* event) except -1:
             return 0
         try:
             return accept_ready(w, <listener_t*>watch)
+        except Exception as e:
+            w.log(logging.ERROR, "internal error; accepting pauses", e)
+            return accept_pause(w)
+    if watch.kind == WATCH_WAIT:
+        return wait_event(w, watch)
+    if watch.kind == WATCH_WAKE:
+        return 0
+    if watch.kind == WATCH_BELL:
+        try:
+            return accept_rung(w)
         except Exception as e:
             w.log(logging.ERROR, "internal error; accepting pauses", e)
             return accept_pause(w)
@@ -78,35 +107,47 @@ cdef bint loop_put_last(Worker w, epoll_event* event) noexcept:
     return True
 
 
-cdef int loop_wait(Worker w) except -1:
-    """One epoll_wait, as long as the next deadline allows."""
+cdef int64_t loop_patience(Worker w) noexcept:
+    """How long nothing is due (ms, -1: for ever)."""
     cdef int64_t wait = w.longest_wait
-    cdef int kind, n, error = 0
+    cdef int kind
+    w.ready_turn = True                 # after the events, one of those that wait for a handler
+    if w.ready_first is not NULL and w.handlers < w.max_handlers:
+        return 0
     for kind in range(1, QUEUES):
         if w.queues[kind].first is not NULL:
             wait = min(wait, w.queues[kind].first.deadline - w.now)
     if w.accept_again:
         wait = min(wait, w.accept_again - w.now)
+    if w.left:
+        wait = min(wait, <int64_t>FULL_LOOK)
     if w.log_length:
         wait = min(wait, w.log_flush_at - w.now)
     if w.next_deadline:
         wait = min(wait, w.next_deadline - w.now)
+    if w.sleepers:
+        wait = min(wait, sleepers_patience(w))
     if w.drain_until:
         wait = min(wait, w.drain_until - w.now)
         if w.new_until:
             wait = min(wait, w.new_until - w.now)
         if w.rest_until:
             wait = min(wait, w.rest_until - w.now)
-    wait = 0 if wait < 0 else (-1 if wait == NO_END else wait)
-    w.ready_turn = True                 # after the events, one of those that wait for a handler
-    if w.ready_first is not NULL and w.handlers < w.max_handlers:
-        wait = 0
+    return 0 if wait < 0 else (-1 if wait == NO_END else wait)
+
+
+cdef int loop_poll(Worker w, int64_t wait) except -1:
+    """One epoll_wait."""
+    cdef int n, error = 0
     slot_idle(w)
+    w.polling = True
     with nogil:
         n = epoll_wait(w.epoll, <epoll_event*>w.events, EVENTS, <int>wait)
         if n < 0:
             error = errno
+    w.polling = False
     clock_look(w)
+    w.polled = w.now
     slot_busy(w)
     if n < 0:
         if error != EINTR:
@@ -155,7 +196,9 @@ cdef int expire(Worker w) except -1:
             except Exception as e:
                 conn_failed(w, c, e)
     if w.next_deadline and w.now >= w.next_deadline:
-        waiters_time_out(w)
+        handlers_time_out(w)
+    if w.sleepers:
+        sleepers_wake(w)
     if w.accept_again and w.now >= w.accept_again:
         w.accept_again = 0
     if w.log_length and w.now >= w.log_flush_at:
@@ -205,7 +248,8 @@ cdef bint wind_down(Worker w) except -1:
             w.log(logging.WARNING, f"the time to finish is over: {w.connections} connections are "
                   "cut off", None)
         loop_cut(w)
-        if w.handlers == 0:
+        # Those beside the loop end with the process.
+        if w.handlers == 0 or w.mode != MODE_INLINE:
             w.done = True
         return True
     if w.connections == 0 and w.handlers == 0:
@@ -227,7 +271,7 @@ cdef int last_calls(Worker w, int kind) except -1:
 
 
 cdef int loop_cut(Worker w) except -1:
-    """Close every connection; a handler that is parked is told that its client is gone."""
+    """Close every connection; a handler that is in progress is told that its client is gone."""
     cdef int kind
     cdef conn_t* c
     cdef conn_t* following
@@ -237,6 +281,8 @@ cdef int loop_cut(Worker w) except -1:
             following = c.next
             if c.state == CONN_HANDLER:
                 conn_lost(w, c)
+                if w.mode != MODE_INLINE and c.watch.fd >= 0:
+                    shutdown(c.watch.fd, SHUT_RDWR)     # nobody else will
             else:
                 conn_abandon(w, c)
             c = following

@@ -46,7 +46,7 @@ cdef class MemoryConnection:
         _running = self.worker.me
         try:
             if self.worker.next_deadline and self.worker.now >= self.worker.next_deadline:
-                self._take_turns(lambda: waiters_time_out(self.worker))
+                self._take_turns(lambda: handlers_time_out(self.worker))
             for i in range(0, len(data), step):
                 piece = data[i:i + step]
                 if self.worker.streaming:

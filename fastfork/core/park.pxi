@@ -14,13 +14,20 @@
 #
 # What the loop is working on (the event batch above all) is therefore kept in the worker, not
 # on anybody's stack.
+#
+# Handlers beside the loop (aside.pxi) wait in the same places: a greenlet of gevent's hub goes back
+# to the hub, a thread sleeps on a lock.
 
 cdef int park(Worker w, Exchange ex) except -1:
-    """Wait until `unpark`.  Called on the handler's greenlet.  Raises RequestTimeout."""
+    """Wait until `unpark`.  Called where the handler runs.  Raises RequestTimeout."""
     cdef object carrier
     cdef PyObject* current = w.current      # NULL: an answer of our own, from within the loop
+    if w.mode == MODE_THREADS:
+        return park_thread(w, ex)
     if not w.running:                   # in memory: back to whoever feeds (memory.pxi)
         carrier = w.main
+    elif w.mode == MODE_HUB:
+        carrier = w.hub
     elif w.spares:
         carrier = w.spares.pop()
     else:
@@ -29,11 +36,12 @@ cdef int park(Worker w, Exchange ex) except -1:
     ex.woken = ex.overdue = False
     w.parked += 1
     w.switches_total += 1
-    if ex.deadline and (w.next_deadline == 0 or ex.deadline < w.next_deadline):
-        w.next_deadline = ex.deadline
+    if ex.deadline:
+        deadline_note(w, ex.deadline)
     clock_look(w)
     w.current = NULL
-    slot_pause(w)
+    if w.mode == MODE_INLINE:
+        slot_pause(w)
     try:
         greenlet_switch(carrier)
     finally:
@@ -47,18 +55,64 @@ cdef int park(Worker w, Exchange ex) except -1:
     return 0
 
 
+cdef int park_thread(Worker w, Exchange ex) except -1:
+    """The same in a thread: ask the loop, and sleep until it has an answer."""
+    cdef object lock = thread_lock()
+    lock.acquire()
+    if ex.answer_at:                    # on its way, and a thread that sleeps would not meet it
+        timeout_revoke(ex)
+        raise request_beyond(w, ex)
+    ex.woken = ex.overdue = False
+    ex.waiter = lock
+    w.asked.append(ex)
+    loop_wake(w)
+    lock.acquire()
+    ex.waiter = None
+    if ex.overdue:
+        raise ex.timeout
+    return 0
+
+
+cdef int wake_open(Worker w) except -1:
+    """The descriptor by which threads end epoll_wait.  Edge-triggered: it is never read."""
+    cdef epoll_event event
+    if w.wake.fd >= 0:
+        return 0
+    w.wake.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+    event.events = EPOLLIN | EPOLLET
+    event.data.ptr = &w.wake
+    if w.wake.fd < 0 or epoll_ctl(w.epoll, EPOLL_CTL_ADD, w.wake.fd, &event) < 0:
+        raise OSError(errno, os.strerror(errno))
+    return 0
+
+
+cdef int loop_wake(Worker w) noexcept:
+    """End its epoll_wait, if it is in it.  Called by other threads."""
+    cdef uint64_t one = 1
+    if w.polling:
+        w.polling = False
+        write(w.wake.fd, &one, sizeof(one))
+    return 0
+
+
 cdef inline int unpark(Worker w, Exchange ex) except -1:
     """The wait of this exchange's handler is over; the loop will switch to it."""
     if ex.waiter is not None and not ex.woken:
         ex.woken = True
-        w.runnable.append(ex.waiter)
+        if w.mode == MODE_THREADS:
+            ex.reading = False
+            queue_move(w, ex.conn, QUEUE_NONE)
+            ex.waiter.release()
+        else:
+            w.runnable.append(ex.waiter)
     return 0
 
 
 cdef int baton_pass(Worker w) except -1:
     """Called in the loop: switch to a handler that can go on; returns when it is our turn again."""
     cdef object handler = w.runnable.popleft()
-    w.spares.append(greenlet_current())
+    if w.mode == MODE_INLINE:
+        w.spares.append(greenlet_current())
     w.switches_total += 1
     greenlet_switch(handler)
     return 0

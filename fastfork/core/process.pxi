@@ -6,6 +6,14 @@ cdef extern from "<sys/prctl.h>" nogil:
     int PR_SET_NAME
     int PR_SET_PDEATHSIG
 
+cdef extern from "<signal.h>" nogil:
+    int sigemptyset(sigset_t*)
+    int sigaddset(sigset_t*, int)
+    int sigtimedwait(const sigset_t*, void* info, const timespec* span)
+    int sigwaitinfo(const sigset_t*, void* info)
+    int SIG_BLOCK
+    int SIGURG
+
 cdef extern from "<unistd.h>" nogil:
     int getppid()
 
@@ -25,6 +33,27 @@ def die_with_parent(int parent):
         raise OSError(errno, os.strerror(errno))
     if getppid() != parent:
         kill(getpid(), SIGKILL)
+
+
+def outlive(int parent):
+    """Wait until `parent`, the pid of the process that forked this one, has ended, and whoever
+    adopts its orphans is our parent.  Raises OSError."""
+    # The kernel tells it with a signal, after the change.  Any that can be blocked would do.
+    cdef sigset_t ended, before
+    cdef timespec none
+    none.tv_sec = none.tv_nsec = 0
+    sigemptyset(&ended)
+    sigaddset(&ended, SIGURG)
+    pthread_sigmask(SIG_BLOCK, &ended, &before)
+    if prctl(PR_SET_PDEATHSIG, SIGURG) < 0:
+        pthread_sigmask(SIG_SETMASK, &before, NULL)
+        raise OSError(errno, os.strerror(errno))
+    with nogil:
+        while getppid() == parent:
+            sigwaitinfo(&ended, NULL)
+    prctl(PR_SET_PDEATHSIG, 0)
+    sigtimedwait(&ended, NULL, &none)   # one that came while we did not wait
+    pthread_sigmask(SIG_SETMASK, &before, NULL)
 
 
 def name_process(str name not None):

@@ -124,6 +124,8 @@ cdef Exchange exchange_take(Worker w, conn_t* c):
     ex.started = ex.head_sent = ex.finished = False
     ex.aborted = ex.refused = ex.excess_told = ex.expects = ex.no_room = False
     ex.gone = c.gone
+    ex.beside = ex.over = ex.hub_waits = False
+    ex.thread = w.thread
     ex.sent = 0
     ex.status = 0
     head_reset(ex)

@@ -11,7 +11,8 @@
 #   4. A reader believes nothing: lengths and characters are checked, because a worker that was
 #      killed for its memory's sake may have written anything.
 
-SLOT_SIZE = (sizeof(slot_t) + 63) // 64 * 64
+cdef size_t SLOT_BYTES = (sizeof(slot_t) + 63) // 64 * 64
+SLOT_SIZE = SLOT_BYTES
 
 cdef enum:
     SLOT_READS = 40             # attempts at a slot that is being written ...
@@ -83,19 +84,54 @@ cdef inline void slot_resume(Worker w, Exchange ex) noexcept:
 
 cdef inline void slot_end(Worker w, Exchange ex) noexcept:
     """The handler is done."""
+    w.slot.sequence += 1
+    memory_fence()
+    w.slot.request_started = w.slot.request_deadline = 0
+    slot_count(w, ex)
+    memory_fence()
+    w.slot.sequence += 1
+
+
+cdef inline void slot_count(Worker w, Exchange ex) noexcept:
     cdef slot_t* s = w.slot
     cdef uint64_t took = <uint64_t>(w.now_us - ex.begun)
     # Of fewer than 2**i microseconds: i is the number of binary digits.
     cdef int digits = 63 - leading_zeros(2 * took + 1)
-    s.sequence += 1
-    memory_fence()
     s.heartbeat = w.now_us
-    s.request_started = s.request_deadline = 0
     s.sent += ex.sent
     s.statuses[<unsigned int>ex.status // 100] += 1
     s.latency[digits if digits < SLOT_LATENCIES else SLOT_LATENCIES - 1] += 1
+
+
+cdef void slot_begin_beside(Worker w, Exchange ex) noexcept:
+    """Of the handlers beside the loop the oldest is shown, the others are counted."""
+    if w.shown is NULL:
+        w.shown = <PyObject*>ex
+        slot_begin(w, ex)
+    w.slot.waiting = w.handlers - 1
+
+
+cdef void slot_end_beside(Worker w, Exchange ex) noexcept:
+    """It is done, and not one of w.handlers any more."""
+    cdef conn_t* c
+    w.slot.sequence += 1
     memory_fence()
-    s.sequence += 1
+    slot_count(w, ex)
+    if w.shown == <PyObject*>ex:
+        w.shown = NULL
+        w.slot.request_started = w.slot.request_deadline = 0
+    memory_fence()
+    w.slot.sequence += 1
+    if w.shown is NULL:
+        # In the order in which they began, but for those that have waited for their clients.
+        c = w.queues[QUEUE_NONE].first
+        while c is not NULL and not (
+                c.state == CONN_HANDLER and (<Exchange>c.exchange).beside):
+            c = c.next
+        if c is not NULL:
+            w.shown = c.exchange
+            slot_begin(w, <Exchange>c.exchange)
+    w.slot.waiting = w.handlers - (w.shown is not NULL)
 
 
 cdef inline void slot_idle(Worker w) noexcept:
@@ -151,6 +187,8 @@ def slot_read(slot):
         "requests": sum(latency),
         "connections": s.connections,
         "in_flight": s.waiting + (s.request_started != 0),
+        "queued": s.queued,
+        "refused": s.refused,
         "request_started": s.request_started / 1e6,
         "deadline": s.request_deadline / 1e3,
         "request_number": s.request_number,

@@ -372,12 +372,18 @@ cdef int outbox_push(Worker w, Exchange ex) except -1:
     loop goes on meanwhile."""
     if ex.gone or outbox_drain(w, ex) or not w.running:
         return 0
-    if PyThread_get_thread_ident() != w.thread:
-        if ex.reading:                  # write() in a thread of the application's: it cannot park
+    if PyThread_get_thread_ident() != ex.thread:
+        # write() in a thread of the application's: it cannot park
+        if ex.reading and w.mode != MODE_THREADS:
             conn_interest(w, ex.conn, EPOLLIN | EPOLLOUT)
         return 0
     if ex.outbox.spool_written <= w.output_spool:   # the size of the file, read or not
         return 0
-    client_wait(w, ex.conn)
+    if w.mode != MODE_INLINE and not ex.beside:     # a few bytes of the loop's own
+        return 0
+    if w.mode == MODE_THREADS:
+        ex.asks = ASK_ROOM
+    else:
+        client_wait(w, ex.conn)
     park(w, ex)
     return 0

@@ -76,8 +76,14 @@ cdef int stream_wait(Body b) except -1:
             send_continue(w, ex)
     if ex.gone:
         return stream_broken(w, ex, 400, DISCONNECTED)
-    if w.running and PyThread_get_thread_ident() != w.thread:
+    if w.running and PyThread_get_thread_ident() != ex.thread:
         return stream_wait_alone(w, ex)
+    if w.mode == MODE_THREADS:
+        ex.asks = ASK_BODY
+        park(w, ex)
+        if ex.gone:
+            stream_broken(w, ex, 400, DISCONNECTED)
+        return 0
     b.direct += 1
     if b.direct < TURN:
         if c.watch.fd >= 0 and stream_receive(w, ex, w.buffer):

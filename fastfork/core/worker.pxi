@@ -2,7 +2,8 @@
 # runs is in the parts that follow.
 
 cdef enum:
-    STREAM_HANDLERS = 100       # greenlets = auto, where handlers wait for their bodies
+    STREAM_HANDLERS = 100       # greenlets = auto, where handlers wait for their bodies ...
+    HUB_HANDLERS = 1000         # ... and where they wait for all that gevent knows
     SIGN_OF_LIFE = 100          # ms: the loop need not give one more often
 
 
@@ -17,9 +18,11 @@ cdef class Worker:
             raise MemoryError()
 
     def __init__(self, app, listeners, settings, *, log, int access_log_fd=-1,
-                 bint multiprocess=False, slot=None):
+                 bint multiprocess=False, slot=None, siblings=None):
         cdef int i
         cdef stat_t st
+        # Under gevent two handlers are in the middle of something as they are in two threads.
+        cdef bint multithread = settings.threads > 1 or settings.green != "off"
         if not callable(app):
             raise TypeError(f"the application is not callable: {app!r}")
         self.app = app
@@ -38,10 +41,19 @@ cdef class Worker:
         self.read_ahead = settings.read_ahead
         self.keep_alive_requests = settings.keep_alive_requests
         self.streaming = settings.request_buffering == "stream"
-        if settings.greenlets != "auto":
+        self.max_threads = settings.threads
+        if settings.threads > 1:
+            self.max_handlers = settings.threads
+        elif settings.greenlets != "auto":
             self.max_handlers = settings.greenlets
+        elif settings.green == "gevent":
+            self.max_handlers = HUB_HANDLERS
         else:
             self.max_handlers = STREAM_HANDLERS if self.streaming else 1
+        if settings.max_in_flight != "auto":
+            self.max_handlers = min(self.max_handlers, <int>settings.max_in_flight)
+        self.max_queue = settings.max_queue
+        self.queue_timeout = timeout_ms(settings.queue_timeout)
         self.dates = settings.date_header == "on"
         if settings.server_header != "none":
             self.server_field = f"Server: {settings.server_header}\r\n".encode("latin-1")
@@ -53,6 +65,7 @@ cdef class Worker:
         self.queues[QUEUE_BODY].span = milliseconds(settings.body_timeout)
         self.queues[QUEUE_WRITE].span = milliseconds(settings.write_timeout / WRITE_LOOKS)
         self.queues[QUEUE_LINGER].span = milliseconds(settings.linger_timeout)
+        self.queues[QUEUE_READY].span = self.queue_timeout
         self.head = Head(settings.max_fields, settings.header_map)
         self.head.believed = forwarded_keys(settings.forwarded_fields)
         if settings.forwarded_allow_ips:
@@ -60,6 +73,15 @@ cdef class Worker:
         self.proxy_protocol = PREAMBLES[settings.proxy_protocol]
         self.spares = []
         self.runnable = collections.deque()
+        self.sleepers = []
+        self.waits_over = []
+        self.finished = collections.deque()
+        self.asked = collections.deque()
+        self.jobs = SimpleQueue()
+        self.resting = []
+        self.runners = {}
+        self.wake.kind = WATCH_WAKE
+        self.wake.fd = -1
         self.base_context = contextvars.copy_context()
         self.context = PyContext_Copy(self.base_context)
         self.stamp_until = 0
@@ -75,6 +97,8 @@ cdef class Worker:
         self.me = weakref.ref(self)
         clock_look(self)
         slot_attach(self, slot)
+        if siblings is not None and siblings.bells:
+            siblings_init(self, siblings)
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll < 0:
             raise OSError(errno, os.strerror(errno))
@@ -86,8 +110,9 @@ cdef class Worker:
             raise MemoryError()
         memset(self.listeners, 0, max(1, self.listener_count) * sizeof(listener_t))
         for i in range(self.listener_count):
-            listener_init(&self.listeners[i], self.listeners_[i], multiprocess)
-        self.memory_template = environ_template("127.0.0.1", "80", multiprocess)
+            listener_init(&self.listeners[i], self.listeners_[i], multithread,
+                          multiprocess)
+        self.memory_template = environ_template("127.0.0.1", "80", False, multiprocess)
 
     def __dealloc__(self):
         cdef int i
@@ -124,26 +149,19 @@ cdef class Worker:
         PyMem_Free(self.buffer)
         buffer_free(self.log_data)
         PyBuffer_Release(&self.slot_view)
+        PyBuffer_Release(&self.board_view)
+        PyMem_Free(self.bells)
+        PyMem_Free(self.siblings)
         if self.epoll >= 0:
             close(self.epoll)
+        if self.wake.fd >= 0:
+            close(self.wake.fd)
 
     def run(self):
         """Serve until `drain` has finished or `stop` was called."""
-        global _running
-        cdef object signals = None
-        if self.running:
-            raise RuntimeError("this worker is running already")
-        self.done = False
-        self.main = greenlet_current()
-        self.starter = greenlet_new(lambda: _start_carriers(self), self.main)
-        clock_look(self)
-        slot_busy(self)
-        _running = self.me
-        signals = _SignalWake(self)
-        self.running = True
-        self.thread = PyThread_get_thread_ident()
-        signals_run(self)       # one that came before its wake-up descriptor was there
+        self._begin(MODE_THREADS if self.max_threads > 1 else MODE_INLINE)
         try:
+            self.starter = greenlet_new(lambda: _start_carriers(self), self.main)
             greenlet_switch(self.starter)       # which comes back at once
             accept_start(self)
             loop_run(self)
@@ -151,17 +169,77 @@ cdef class Worker:
             if self.failure is not None:
                 raise self.failure
         finally:
-            self.batch_next = self.batch_count = 0
-            self.spares.clear()
-            self.runnable.clear()
-            accept_stop(self)
-            loop_cut(self)
-            conns_bury(self)
-            log_flush(self)
-            signals.close()
-            _running = None
-            self.starter = self.main = self.failure = None
-            self.running = False
+            self._end()
+
+    # -- or driven by gevent's hub (hub.py): begin, as many turns as it takes, end
+    def begin_under(self, hub, calls):
+        """From now on handlers run in greenlets whose parent is `hub`, and `turn` is to be called
+        by it."""
+        self._begin(MODE_HUB)
+        self.hub = hub
+        self.hub_ = calls
+        accept_start(self)
+
+    def fileno(self):
+        """epoll's descriptor: readable when there is something for `turn` to do."""
+        return self.epoll
+
+    def turn(self):
+        """Do what there is to do.  Seconds until the next turn at the latest (negative: no end),
+        None when the worker is done."""
+        cdef int64_t wait
+        self.turning = True
+        self.turn_wanted = False
+        try:
+            loop_poll(self, 0)
+            wait = loop_turn(self)
+            if wait == WAIT_OVER:
+                while self.resting:     # here, as they come back to the hub
+                    greenlet_switch(self.resting.pop())
+                return None
+        finally:
+            self.turning = False
+        slot_idle(self)
+        return wait / 1e3
+
+    def end_under(self):
+        self._end()
+
+    cdef _begin(self, int mode):
+        global _running
+        if self.running:
+            raise RuntimeError("this worker is running already")
+        self.done = False
+        self.main = greenlet_current()
+        clock_look(self)
+        slot_busy(self)
+        _running = self.me
+        self.signals = _SignalWake(self)
+        self.mode = mode
+        self.running = True
+        self.thread = PyThread_get_thread_ident()
+        if mode == MODE_THREADS:
+            wake_open(self)
+        if self.siblings is not NULL:
+            bell_watch(self)
+        signals_run(self)       # one that came before its wake-up descriptor was there
+
+    cdef _end(self):
+        global _running
+        self.batch_next = self.batch_count = 0
+        self.spares.clear()
+        self.runnable.clear()
+        accept_stop(self)
+        loop_cut(self)
+        conns_bury(self)
+        waits_bury(self)
+        log_flush(self)
+        for _ in range(self.threads):
+            self.jobs.put(None)
+        self.signals.close()
+        _running = None
+        self.starter = self.main = self.failure = self.hub = self.hub_ = self.signals = None
+        self.running = False
 
     cdef _retire_carriers(self):
         """The loop is over.  A carrier that had the baton ends in main; the others end here."""
@@ -227,12 +305,12 @@ cdef class Worker:
     def time_out(self):
         """Raise RequestTimeout if the deadline of the handler that runs is past."""
         cdef Exchange ex
-        if self.current is NULL or self.stranger or self.telling:
+        if self.mode == MODE_THREADS or self.stranger or self.telling:
             return                      # what is logged by the core would swallow it: the next time
         if self.running and PyThread_get_thread_ident() != self.thread:
             return
-        ex = <Exchange>self.current
-        if ex.deadline == 0 or clock_ms() < ex.deadline:
+        ex = exchange_here(self)
+        if ex is None or ex.deadline == 0 or clock_ms() < ex.deadline:
             return
         if ex.timed_out:
             if ex.timeout is not None:  # it was caught, and the handler goes on
@@ -252,8 +330,10 @@ cdef class Worker:
         for kind in range(QUEUES):
             c = self.queues[kind].first
             while c is not NULL:
-                if c.state == CONN_HANDLER and (<Exchange>c.exchange).waiter is not None:
-                    found.append(in_hand_told(self, <Exchange>c.exchange, clock))
+                if c.state == CONN_HANDLER:
+                    ex = <Exchange>c.exchange
+                    if ex.waiter is not None or (ex.beside and not ex.over):
+                        found.append(in_hand_told(self, ex, clock))
                 c = c.next
         return found
 
@@ -303,13 +383,15 @@ cdef class Worker:
             "carriers": self.carriers_total,
             "connections": self.connections,
             "in_flight": self.handlers,
+            "queued": self.queued,
+            "threads": self.threads,
             "spooled": self.spooled,
         }
 
 
 cdef tuple in_hand_told(Worker w, Exchange ex, int64_t now):
     return (printable(ex.method), printable(ex.target[:SLOT_PATH]), (now - ex.begun) / 1e6,
-            request_name(w, ex), ex.waiter)
+            request_name(w, ex), ex.runner if ex.runner is not None else ex.waiter)
 
 
 def _start_carriers(Worker w):

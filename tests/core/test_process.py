@@ -92,3 +92,37 @@ print(child)
 def test_one_whose_parent_is_gone_dies_at_once():
     done = script("_core.die_with_parent(os.getppid() + 1)\nprint('lives')")
     assert (done.returncode, done.stdout) == (-signal.SIGKILL, "")
+
+
+OUTLIVING = """
+import signal
+_core.adopt_orphans()
+told, tell = os.pipe()
+go, went = os.pipe()
+child = os.fork()
+if child == 0:
+    os.close(went)
+    parent = os.getpid()
+    if os.fork() == 0:
+        os.write(tell, b"x")
+        _core.outlive(parent)
+        os.write(tell, f"{os.getppid()} {signal.sigpending()}".encode())
+        os._exit(0)
+    os.read(go, 1)
+    os._exit(0)
+os.read(told, 1)
+os.close(went)
+parent, pending = os.read(told, 99).split()
+print(int(parent) == os.getpid(), pending.decode())
+"""
+
+
+def test_outliving_a_parent():
+    done = script(OUTLIVING)
+    assert (done.stdout, done.stderr) == ("True set()\n", "")
+
+
+def test_outliving_a_parent_that_is_gone():
+    done = script("import signal\n_core.outlive(os.getppid() + 1)\nprint(signal.sigpending(),"
+                  " signal.pthread_sigmask(signal.SIG_BLOCK, ()))")
+    assert (done.stdout, done.stderr) == ("set() set()\n", "")

@@ -116,6 +116,20 @@ threading.Thread(target=threading.Event().wait, name="mine").start()
     assert all(line.endswith(" s") for line in done.lines[1:])
 
 
+def test_under_gevent_the_import_finds_it_patched(check):
+    pytest.importorskip("gevent")
+    web = APP + """
+import time, gevent
+assert time.sleep is gevent.sleep
+"""
+    plain = APP + "import sys; assert 'gevent' not in sys.modules\n"
+    done = check({"one": {"app": "web:app", "green": "gevent"}, "two": {"app": "plain:app"}},
+                 web=web, plain=plain)  # fmt: skip
+    assert (done.status, done.err) == (0, "")
+    for name, line in zip(("one", "two"), done.lines, strict=True):
+        assert line.startswith(fine(name)) and line.endswith(" s")
+
+
 def test_hooks_are_found_and_not_called(check):
     web = APP + "def hook(worker): raise SystemExit\n"
     done = check({"one": {"app": "web:app", "on_worker_start": "web:hook"},
@@ -135,6 +149,17 @@ def test_a_traceback_stands_on_standard_error(check):
                              "ZeroDivisionError: division by zero.")
     assert done.lines[1].startswith(fine("two"))
     assert "return 1 / 0" in done.err and "fastfork" not in done.err
+
+
+def test_gevent_that_is_not_installed(check, tmp_path):
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "gevent.py").write_text("raise ImportError(\"No module named 'gevent'\")\n")
+    done = check({"one": {"app": "web:app", "green": "gevent", "python_path": ["lib"]},
+                  "two": {"app": "web:app"}}, web=APP)  # fmt: skip
+    assert (done.status, done.err) == (1, "")
+    assert done.lines[0] == ("one: green = gevent needs gevent (pip install 'fastfork[gevent]'): "
+                             "No module named 'gevent'.")  # fmt: skip
+    assert done.lines[1].startswith(fine("two"))
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,17 @@ def test_every_setting_is_known_once():
         ("proxy_protocol = 'v1'\nproxy_allow_ips = '10.0.0.1'\nforwarded_allow_ips = '::1'",
          {"proxy_protocol": "v1", "forwarded_allow_ips": "10.0.0.1,::1"}),
         ("forwarded_allow_ips = '*'", {"forwarded_allow_ips": "*"}),
-        ("worker_class = 'gthread'\nworker_connections = 99", {"max_connections": 99}),
+        ("worker_class = 'gthread'\nworker_connections = 99",
+         {"max_connections": 99, "greenlets": None, "threads": None, "green": None}),
+        ("threads = 4", {"threads": 4, "greenlets": None, "green": None, "request_timeout": None}),
+        ("worker_class = 'gthread'\nthreads = 4\nworker_connections = 99",
+         {"threads": 4, "max_connections": 99}),
+        ("threads = 1", {"threads": None, "request_timeout": "30s"}),
+        ("worker_class = 'gevent'", {"green": "gevent", "greenlets": None, "threads": None}),
+        ("worker_class = 'gevent_pywsgi'\nworker_connections = 99",
+         {"green": "gevent", "greenlets": 99, "max_connections": 99}),
+        ("worker_class = 'gevent'\nworker_connections = 70000",
+         {"greenlets": 65535, "max_connections": 70000}),
     ],
 )  # fmt: skip
 def test_settings(convert, text, expected):
@@ -250,41 +260,59 @@ def test_control(convert, text, control):
     assert convert(text).server == {"control": control}
 
 
+EVENTLET = (
+    "Eventlet is not offered, gevent is written in its place: it does the same for an application "
+    "that does not call eventlet itself; for one that does, take threads, or more workers, instead "
+    "of green.")  # fmt: skip
+OTHER = ("worker_class is not carried over: workers of that kind are not offered, and as it is "
+         "written one runs one handler at a time; threads, or green = gevent, let it run several.")
+ASGI = "worker_class is not carried over: fastfork serves WSGI, not ASGI."
+
+
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "green", "said"),
     [
-        ("'sync'", []),
-        ("None", []),
-        ("'gunicorn.workers.sync.SyncWorker'", []),
-        ("'gthread'", ["other"]),
-        ("'gevent'", ["other"]),
-        ("'gunicorn.workers.ggevent.GeventWorker'", ["other"]),
-        ("'tornado'", ["other"]),
-        ("type('Mine', (), {})", ["other"]),
-        ("type('SyncWorker', (), {})", []),
-        ("'uvicorn.workers.UvicornWorker'", ["asgi"]),
-        ("'asgi'", ["asgi"]),
+        ("'sync'", None, None),
+        ("None", None, None),
+        ("'gunicorn.workers.sync.SyncWorker'", None, None),
+        ("type('SyncWorker', (), {})", None, None),
+        ("'gthread'", None, []),
+        ("'gevent'", "gevent", []),
+        ("'gevent_wsgi'", "gevent", []),
+        ("'gunicorn.workers.ggevent.GeventWorker'", "gevent", []),
+        ("'gunicorn.workers.ggevent.GeventPyWSGIWorker'", "gevent", []),
+        ("'eventlet'", "gevent", [EVENTLET]),
+        ("'gunicorn.workers.geventlet.EventletWorker'", "gevent", [EVENTLET]),
+        ("'tornado'", None, [OTHER]),
+        ("type('Mine', (), {})", None, [OTHER]),
+        ("'uvicorn.workers.UvicornWorker'", None, [ASGI]),
+        ("'asgi'", None, [ASGI]),
     ],
 )
-def test_worker_classes(convert, value, said):
-    sentences = {
-        "other": "worker_class is not carried over: workers are of one kind, and run one handler "
-        "at a time, which holds its worker while it waits for a database or another service; take "
-        "more workers instead.",
-        "asgi": "worker_class is not carried over: fastfork serves WSGI, not ASGI.",
-    }
+def test_worker_classes(convert, value, green, said):
+    """`said` of those that are not sync; whose timeout alone limits requests."""
     made = convert(f"worker_class = {value}\ntimeout = 60")
-    assert made.said == [sentences[one] for one in said]
-    assert ("request_timeout" in made.web) == (not said)
+    assert (made.status, made.said) == (0, said or [])
+    assert made.web.get("green") == green
+    assert ("request_timeout" in made.web) == (said is None)
     assert made.web["liveness_timeout"] == "60s"
+
+
+def test_how_many_handlers_a_worker_has(convert):
+    text = convert("worker_class = 'gevent'\nworker_connections = 70000").text
+    assert "fastfork[gevent]" in text and "\n# More than 65535 there cannot be.\n" in text
+    assert "More than" not in convert("worker_class = 'gevent'\nworker_connections = 65535").text
+    assert "\nthreads = 4  # threads\n" in convert("threads = 4").text
 
 
 # -- what is left ------------------------------------------------------------------------
 LEFT = [
-    ("workers = 3\nthreads = 4", "threads", "a worker runs one handler at a time; for as many at "
-     "once take 12 workers"),
+    ("threads = 5000", "threads",
+     "threads = 5000 is not usable: it must be a whole number, from 1 to 4096"),
+    ("worker_class = 'gevent'\nthreads = 4", "threads",
+     "gunicorn takes it for gthread workers only"),
     ("worker_connections = 9", "worker_connections",
-     "gunicorn takes it for gthread and gevent workers only"),
+     "gunicorn takes it for gthread, gevent and eventlet workers only"),
     ("proxy_allow_ips = '::1'", "proxy_allow_ips", "proxy_protocol is off"),
     ("umask = 18", "umask", "gunicorn's is for unix sockets, and there are none; that of fastfork "
      "is for the files of workers"),

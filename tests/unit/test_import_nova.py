@@ -156,6 +156,17 @@ def test_defaults(convert, options, expected):
     assert ("for ever" in made.text) == ("604800s" in made.text)
 
 
+def test_how_many_handlers_a_worker_has(convert):
+    """What is like eventlet is for whoever imports to choose: it takes more than a setting."""
+    made = convert("wsgi_default_pool_size = 7")
+    (service,) = made.deployment.services
+    assert (service.settings.greenlets, service.settings.green, service.settings.threads) == (
+        7, "off", 1)  # fmt: skip
+    comment = made.text.partition("\ngreenlets = 7  #")[0]
+    for choice in ("more workers", "threads", 'green = "gevent"', "fastfork[gevent]"):
+        assert choice in comment
+
+
 @pytest.mark.parametrize(
     ("value", "level"),
     [("True", "debug"), ("1", "debug"), ("yes", "debug"), ("off", None), ("no", None)],

@@ -79,17 +79,25 @@ def test_a_handler_that_goes_on_is_killed(service):
 
 def test_one_that_ends_in_the_last_moment_is_pardoned(service):
     late(service)
-    service.facts["heartbeat"] = 10.2
+    service.facts.update(heartbeat=10.2, request_started=0.0, deadline=0.0)
     service.execute(20.0)
     assert not service.worker.killed and not service.worker.condemned
     service.execute(30.0)
     assert not service.worker.killed
 
 
+def test_a_sign_of_life_is_no_end_of_the_request(service):
+    """Where handlers run in threads the loop turns whatever they do."""
+    late(service)
+    service.facts["heartbeat"] = 10.2
+    service.execute(20.0)
+    assert service.worker.killed
+
+
 def test_a_pardon_is_for_what_it_was_condemned_for(service):
     """Its memory does not end with a request."""
     late(service)
-    service.facts["heartbeat"] = 10.2
+    service.facts.update(heartbeat=10.2, request_started=0.0, deadline=0.0)
     service.execute(20.0)
     service.memory = 3 * LIMIT
     service.look(21.0, request_started=0.0, deadline=0.0)

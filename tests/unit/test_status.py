@@ -99,6 +99,22 @@ def test_the_request_in_hand(in_flight, started, shown):
 
 
 @pytest.mark.parametrize(
+    ("facts", "shown"),
+    [({"queued": 0, "refused": 0}, ""), ({"refused": 3}, "3 refused"),
+     ({"in_flight": 2, "queued": 12}, "2 waiting, 12 queued"),
+     ({"in_flight": 4, "request_started": 998.0, "method": "GET", "path": "/y", "queued": 12,
+       "refused": 3}, "GET /y, 2.0 s, 3 more, 12 queued, 3 refused")])  # fmt: skip
+def test_requests_without_a_handler(facts, shown):
+    line = render(service(worker(0, **facts)))[-1]
+    assert line.partition("84 MiB")[2].strip() == shown
+
+
+@pytest.mark.parametrize("key", ["queued", "refused"])
+def test_what_is_no_number_does_not_reach_the_terminal_raw(key):
+    assert render(service(worker(0, **{key: "\x1b"})))[-1].endswith(rf"\x1b {key}")
+
+
+@pytest.mark.parametrize(
     ("seconds", "shown"),
     [(0.9, "0s"), (59.9, "59s"), (60, "1m00s"), (3599, "59m59s"), (3600, "1h00m"),
      (86399, "23h59m"), (86400, "1d00h"), (2e6, "23d03h"), (None, "-")])  # fmt: skip

@@ -1,0 +1,133 @@
+"""Latency of fast requests while others of the same service block: an open loop.
+
+    python bench/blocking.py [--rate N] [--seconds S] [--connections N] [--workers N]
+                             [--slow sleep|cpu] [--no-slow] [--rest S] [--only NAME,...]
+                             [--json FILE]
+
+Requests come at fixed times over kept connections; every hundredth of them takes half a second.
+The latency of the others counts from the time at which they were due (openloop.py says how).  One
+contender after the other, each alone, with four workers.
+"""
+
+import os
+import sys
+
+import openloop
+import servers
+import table
+from apps import BODY
+from mixed import SLOW
+from servers import (
+    GRANIAN_ONE,
+    GUNICORN_GEVENT,
+    Contender,
+    fastfork,
+    granian,
+    gunicorn,
+    launch,
+    waitress,
+)
+
+SLOW_EVERY = 100
+WARM_UP = 2.0  # seconds of the same load before it counts
+REST = 0.6  # seconds: a slow request's, and something for it to begin
+LATE = 3e-3  # seconds by which the generator may be late in one of a hundred requests
+FAST_REQUEST = servers.MINIMAL[0]
+SLOW_REQUEST = FAST_REQUEST.replace(b"/", b"/slow", 1)
+
+
+def contenders(slow):
+    """The table of this script, with the application whose slow requests `sleep` or use `cpu`."""
+    app = {"sleep": "mixed:sleeping", "cpu": "mixed:burning"}[slow]
+    greenlets = {"sleep": "mixed:cooperative", "cpu": "mixed:burning"}[slow]
+    return {c.name: c for c in [
+        Contender("fastfork", "fastfork", fastfork(app=app)),
+        Contender("fastfork-greenlets", "fastfork", fastfork("--greenlets", "100", app=greenlets)),
+        Contender("fastfork-gevent", "fastfork", fastfork("--green", "gevent", app=app)),
+        Contender("fastfork-threads", "fastfork", fastfork("--threads", "8", app=app)),
+        Contender("gunicorn-sync", "gunicorn", gunicorn(app=app)),
+        Contender("gunicorn-gthread", "gunicorn", gunicorn(
+            "-k", "gthread", "--threads", "4", app=app)),
+        Contender("gunicorn-gevent", "gunicorn", gunicorn(*GUNICORN_GEVENT, app=app)),
+        Contender("granian-one", "granian", granian(*GRANIAN_ONE, app=app)),
+        Contender("granian", "granian", granian(app=app)),  # 128 blocking threads for a worker
+        Contender("bjoern", "bjoern", launch("bjoern", app=app)),
+        # It has one process only: as many threads as gthread has in four.
+        Contender("waitress", "waitress", waitress("--threads=16", app=app)),
+    ]}
+
+
+def measure(contender, options):
+    """One row."""
+    requests = openloop.plan(options.rate, WARM_UP + options.seconds, options.connections,
+                             0 if options.no_slow else SLOW_EVERY, options.rest)
+    measured = [request for request in requests if request.due >= WARM_UP]
+    with servers.Server(contender, workers=options.workers) as server:
+        server.settle()
+        pids = server.pids()
+        load = openloop.OpenLoop((servers.HOST, server.port), requests,
+                                 FAST_REQUEST, SLOW_REQUEST, BODY)
+        load.run()
+        if server.pids() != pids:
+            raise RuntimeError("a process ended or was started while it was measured")
+        version = server.version
+    late = openloop.quantile([request.late for request in measured], 0.99)
+    if late > LATE:
+        raise RuntimeError(f"the generator itself was late by {late * 1e3:.1f} ms at p99")
+    return {"version": version, "opened_again": load.connects - len(load.connections),
+            **summary(measured)}
+
+
+def summary(requests):
+    """The figures of a row, as strings for the table, and what they are from."""
+    fast = [request.latency for request in requests if not request.slow]
+    slow = [request.latency for request in requests if request.slow]
+    late = [request.late for request in requests]
+    if slow and min(slow) < SLOW:
+        raise RuntimeError(f"a slow request took {min(slow) * 1e3:.0f} ms only")
+    values = {"p50": openloop.quantile(fast, 0.5), "p99": openloop.quantile(fast, 0.99),
+              "p999": openloop.quantile(fast, 0.999), "most": max(fast),
+              "late": openloop.quantile(late, 0.99)}
+    if slow:
+        values["slow"] = openloop.quantile(slow, 0.5)
+    return {**{key: f"{value * 1e3:.2f}" for key, value in values.items()},
+            "seconds": values | {"latest": max(late)}, "fast": len(fast),
+            "waited": sum(request.waited for request in requests if not request.slow),
+            "latencies": sorted(round(latency, 6) for latency in fast)}
+
+
+def main():
+    p = table.parser(__doc__)
+    p.add_argument("--rate", type=float, default=200, help="requests per second (200)")
+    p.add_argument("--seconds", type=float, default=20, help="seconds that count (20)")
+    p.add_argument("--connections", type=int, default=64, help="how many (64)")
+    p.add_argument("--workers", type=int, default=4, help="workers of each contender (4)")
+    p.add_argument("--slow", choices=["sleep", "cpu"], default="sleep",
+                   help="what slow requests do for half a second: wait or compute (sleep)")
+    p.add_argument("--no-slow", action="store_true", help="no slow request at all")
+    p.add_argument("--rest", type=float, default=REST, metavar="S",
+                   help="seconds for which the connection of a slow request is passed over; "
+                        f"0: strictly in turn ({REST})")
+    options = p.parse_args()
+    servers.terminate_cleanly()
+    known = contenders(options.slow)
+    rows = []
+    for name in table.choose(options.only, known, known):
+        contender = known[name]
+        rows.append(servers.attempt(name, lambda c=contender: measure(c, options)))
+    slow = "none slow" if options.no_slow else (
+        f"every {SLOW_EVERY}th takes {SLOW} s ({options.slow})")
+    table.show(f"Latency of fast requests in ms, {options.rate:.0f}/s over {options.connections} "
+               f"connections for {options.seconds:.0f} s, {slow}, {options.workers} workers",
+               [("version", "version"), ("p50", "p50"), ("p99", "p99"), ("p99.9", "p999"),
+                ("max", "most"), ("slow p50", "slow"), ("waited", "waited"),
+                ("opened again", "opened_again"), ("late p99", "late")], rows,
+               ["waited: fast requests that were due while their connection was busy.  late: how "
+                "late the generator\nitself was, which is in all figures."])
+    table.save(options.json, "blocking", rows)
+    return servers.exit_status(rows)
+
+
+if __name__ == "__main__":
+    os.chdir(servers.HERE)
+    sys.exit(main())
