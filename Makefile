@@ -10,6 +10,8 @@ SOURCES = setup.py pyproject.toml fastfork/__init__.py fastfork/_core.pyx fastfo
           $(wildcard fastfork/core/*.pxi)
 FUZZ_SECONDS ?= 600
 CHAOS_SECONDS ?= 60
+# Most tests wait for processes most of the time: a few files of them at once.
+SIDE_BY_SIDE = -n 3 --dist loadfile --no-loadscope-reorder -m 'not alone'
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 
 .PHONY: serve example test test-release test-debug test-newer lint types debug asan fuzz chaos docs \
@@ -24,19 +26,24 @@ example: .venv/pasted
 
 test: test-release test-debug test-newer
 
+# Compiled to bytecode, because tests start a thousand servers and the environment may forbid Python
+# to remember what it has compiled.
 test-release: .venv/tested
-	$(BIN)/pytest tests bench/micro --benchmark-disable
+	$(BIN)/python -m compileall -q fastfork
+	$(BIN)/pytest tests bench/micro --benchmark-disable $(SIDE_BY_SIDE)
+	$(BIN)/pytest tests/process -m alone
 
-# The same core with its live-object counters: they must be back at zero after every test.
+# The same core with its live-object counters: they must be back at zero after every test.  Only
+# where somebody looks at them; the long tables of the release build bring nothing new.
 test-debug: debug
-	FASTFORK_EXPECT_DEBUG=1 PYTHONPATH=build/debug $(BIN)/pytest tests/core tests/wire tests/fuzz \
-	    --ignore=tests/wire/test_corpus.py --ignore=tests/wire/test_timeouts.py \
+	FASTFORK_EXPECT_DEBUG=1 PYTHONPATH=build/debug $(BIN)/pytest \
+	    tests/core tests/fuzz/test_fuzz.py tests/wire/test_gone.py $(SIDE_BY_SIDE) \
 	    --ignore=tests/core/test_reader.py --ignore=tests/core/test_keepalive.py \
 	    --ignore=tests/core/test_framing.py
 
 # The newest other interpreter that this machine has, if it has one.
 test-newer:
-	sh tests/newer.sh $(PYTHON)
+	sh tests/newer.sh $(PYTHON) $(SIDE_BY_SIDE)
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -53,9 +60,10 @@ test-newer:
 	$(BIN)/$(PIP_INSTALL) --no-build-isolation -e '.[paste]'
 	touch $@
 
-.venv/tested: .venv/built
+# Also all that .venv/built is, so that the core is compiled once.
+.venv/tested: .venv/needs $(SOURCES)
 	$(BIN)/$(PIP_INSTALL) --no-build-isolation -e '.[test]'
-	touch $@
+	touch .venv/built $@
 
 debug: build/debug/built
 

@@ -22,6 +22,7 @@ from typing import NoReturn
 from fastfork import _core, app, log, recipe, remains, stacks, terminal, worker
 from fastfork.channel import Channel, ChannelError, Report
 from fastfork.deployment import Deployment, ServiceConfig
+from fastfork.family import SignalMask
 from fastfork.handle import Handle, describe_end, with_channel
 from fastfork.handlers import Strangers
 from fastfork.kinds import ConfigError, show_duration
@@ -71,13 +72,16 @@ def _try(what: Recipe) -> Report:
     handle, theirs = with_channel(
         lambda channel: Handle(channel, what.settings, time.monotonic()))
     parent = os.getpid()
+    # What Python calls after a fork would swallow KeyboardInterrupt.
+    mask: SignalMask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     handle.pid = os.fork()
     if handle.pid == 0:
         handle.channel.close()
-        _be_child(what, theirs, handle.stacks, parent)
+        _be_child(what, theirs, handle.stacks, parent, mask)
     theirs.close()
     report = status = None
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         report = _hear(handle, what.settings.boot_timeout)
     except ChannelError as error:
         sentence = f"its import has written to a descriptor that is not its own: {error}."
@@ -113,12 +117,15 @@ def _readable(handle: Handle, timeout: float) -> bool:
 
 
 # -- in the child ------------------------------------------------------------------------
-def _be_child(what: Recipe, channel: Channel, stacks_fd: int, parent: int) -> NoReturn:
+def _be_child(
+    what: Recipe, channel: Channel, stacks_fd: int, parent: int, mask: SignalMask
+) -> NoReturn:
     """Import and report, as a mold does."""
     try:
         _core.name_process("fastfork check")
         log.set_tag(what.tag)
         worker.reset_signals()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         Strangers([channel])
         stacks.register(stacks_fd)
         os.dup2(2, 1)  # standard output is for our lines alone

@@ -1,9 +1,11 @@
 #!/bin/sh
-# Run the suite on the newest CPython of this machine other than the given one, in .venvs/.
-# Says so and succeeds if there is none.  Without the tests that only repeat what they find on any
-# interpreter: the long tables of requests, and those that mostly wait.
+# newer.sh PYTHON FLAG...: run the suite, with these flags of pytest, on the newest CPython of this
+# machine other than the given one, in .venvs/.  Says so and succeeds if there is none.
+# Without the tests that only repeat what they find on any interpreter: the long tables of requests,
+# and those that mostly wait.
 set -eu
 given=$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+shift
 for version in 3.14 3.13 3.12; do
     [ "$version" = "$given" ] && continue
     for python in "python$version" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python; do
@@ -14,8 +16,10 @@ for version in 3.14 3.13 3.12; do
             'setuptools>=77' 'cython>=3.1' 'greenlet>=3.2'
         "$venv/bin/pip" install --quiet --disable-pip-version-check \
             --no-build-isolation -e '.[test]'
+        "$venv/bin/python" -m compileall -q fastfork
         echo "on $("$venv/bin/python" -V):"
-        exec "$venv/bin/pytest" tests/unit tests/core tests/wire tests/process tests/fuzz \
+        exec "$venv/bin/pytest" "$@" \
+            tests/unit tests/core tests/wire tests/process tests/fuzz/test_fuzz.py \
             --ignore=tests/core/test_replay.py --ignore=tests/core/test_reader.py \
             --ignore=tests/core/test_keepalive.py --ignore=tests/core/test_framing.py \
             --ignore=tests/wire/test_corpus.py --ignore=tests/wire/test_attacks.py \

@@ -431,9 +431,8 @@ def test_each_has_its_own_deadline(stream):
     assert len(warnings(wire)) == 3
 
 
-def test_what_comes_at_the_last_moment_is_read(stream):
-    """Beyond the deadline, but nobody has told the handler so."""
-    wire = stream(reads)
+def test_what_comes_in_time_is_read(wire):
+    wire = wire(reads, request_buffering="stream", request_timeout=60)
     wire.feed(request("POST", "/", "Content-Length: 3"))
     assert wire.one(b"abc").status == 200
     assert not wire.log

@@ -16,6 +16,13 @@ from seen import field, kinds, targets
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 
+def let_everybody_in(path):
+    """The directories that pytest makes are its own user's alone, however many there are."""
+    for directory in (path, *path.parents):
+        if directory.stat().st_mode & 0o055 != 0o055:
+            directory.chmod(0o755)
+
+
 # -- user, group, umask ------------------------------------------------------------------
 def numbers(pid):
     """(users, groups, supplementary groups) of a process, as sets of numbers."""
@@ -45,9 +52,8 @@ def test_group_alone_and_by_number(start):
 @as_root
 def test_the_import_runs_as_the_user(web, tmp_path):
     """Files that it makes are the user's; HOME is too; there is no way back."""
+    let_everybody_in(tmp_path)
     tmp_path.chmod(0o777)
-    for directory in (tmp_path.parent, tmp_path.parent.parent):
-        directory.chmod(0o755)
     server = web("""
 import os
 from small_apps import answer
@@ -91,8 +97,7 @@ def test_a_mold_that_has_become_somebody_dies_with_its_master(start):
 @as_root
 def test_also_when_it_still_imports(web, tmp_path, gate):
     gate.path.chmod(0o666)
-    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        directory.chmod(0o755)
+    let_everybody_in(tmp_path)
     server = web(f"open({str(gate.path)!r}).read()\nfrom small_apps import pid as app\n",
                  "--user", "nobody", wait=False)  # fmt: skip
     gate.reached()

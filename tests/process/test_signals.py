@@ -32,6 +32,7 @@ def refused(address):
 
 
 # -- within a second ---------------------------------------------------------------------
+@pytest.mark.alone
 @pytest.mark.parametrize("preload", ["auto", "off"])
 def test_a_killed_worker_is_replaced_within_a_second(start, preload):
     server = start("small_apps:pid", "--preload", preload, workers=4)
@@ -49,6 +50,7 @@ def test_a_killed_worker_is_replaced_within_a_second(start, preload):
     within_the_bound(attempt)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("preload", ["auto", "off"])
 def test_sigterm_ends_everything_within_a_second(start, preload):
     def attempt():
@@ -66,6 +68,7 @@ def test_sigterm_ends_everything_within_a_second(start, preload):
     within_the_bound(attempt)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("app", ["asleep", "busy", "busy_in_c", "receiving", "locked", "pid"])
 def test_nothing_outlives_a_killed_master_by_a_second(start, gates, app):
     def attempt():

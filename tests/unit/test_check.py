@@ -41,11 +41,11 @@ def check(tmp_path):
     """`check(services, **modules)`: what `fastfork check` says of them in a directory with these
     modules; services are {name: settings}."""
 
-    def run(services, cwd=tmp_path, **modules):
+    def run(services, cwd=tmp_path, program=PROGRAM, **modules):
         for name, text in modules.items():
             (cwd / f"{name}.py").write_text(text)
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, json.dumps(services)], cwd=cwd, text=True,
+            [sys.executable, "-c", program, json.dumps(services)], cwd=cwd, text=True,
             capture_output=True, timeout=PATIENCE, stdin=subprocess.DEVNULL,
             env=dict(os.environ, PYTHONPATH=str(ROOT), PYTHONUNBUFFERED=""))  # fmt: skip
         return Done(done)
@@ -327,6 +327,16 @@ bind = "127.0.0.1:3"
     assert done.lines[1] == (f"two: Cannot serve paste:{tmp_path}/api.ini#absent: "
                              f"{tmp_path}/api.ini has no application 'absent', only 'main'.")
     assert done.lines[2].startswith(fine("three"))
+
+
+def test_interrupted_while_it_forks(check):
+    """What Python calls after a fork swallows exceptions."""
+    with_hook = PROGRAM.replace("sys.exit(", """
+import os, signal
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))
+sys.exit(""")
+    done = check({"": {"app": "web"}}, program=with_hook, web="while True: pass\n")
+    assert (done.status, done.out, done.err) == (130, "", "")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
