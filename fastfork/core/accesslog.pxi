@@ -87,7 +87,10 @@ cdef int log_request(Worker w, conn_t* c, Exchange ex) except -1:
         out = log_put(out, " HTTP/1.1" if ex.minor else " HTTP/1.0", 9)
     # 499, as nginx has it: the client was gone before the response was complete.  503: the server
     # gave the request up before there was one.  504: it has answered in the place of the handler.
-    status = 504 if ex.answered else 499 if ex.gone and not ex.no_room else ex.status if ex.status else 503
+    if ex.answered:
+        status = 504
+    else:
+        status = 499 if ex.gone and not ex.no_room else ex.status if ex.status else 503
     out = log_put(out, number, snprintf(number, sizeof(number), "\" %d %lld", status,
                                         <long long>ex.sent))
     if w.log_combined:

@@ -107,8 +107,8 @@ cdef int stream_wait(Body b) except -1:
 
 cdef int stream_wait_alone(Worker w, Exchange ex) except -1:
     """In a thread of the application's: there is no loop to hand on, but such a thread can wait by
-    itself.  (So it is with asynchronous views of Django.)  Or in a greenlet of its own, under gevent,
-    while the handler may wait for something else."""
+    itself.  (So it is with asynchronous views of Django.)  Or, under gevent, in a greenlet of the
+    application's, while the handler may wait for something else."""
     cdef Body b = ex.body
     cdef bytes buffer = PyBytes_FromStringAndSize(NULL, w.read_ahead)
     cdef int64_t patience = w.queues[QUEUE_BODY].span
