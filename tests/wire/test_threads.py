@@ -46,7 +46,7 @@ def test_a_handler_just_in_time_harms_nobody():
 
 @pytest.mark.parametrize("how", ["returns", "writes", "raises"])
 def test_a_handler_that_cannot_be_interrupted(how):
-    flags = ["--request-timeout", "200ms", "--request-grace", "30s"]
+    flags = ["--request-timeout", "200ms", "--request-grace", "30s", "--access-log", "-"]
     with serve("threads", *flags) as server:
         with ask(server, f"/after-504?how={how}&t=1.2") as client:
             answer = client.read_response()
@@ -55,6 +55,8 @@ def test_a_handler_that_cannot_be_interrupted(how):
             server.wait_stderr("met RequestTimeout")
             assert client.at_eof()
         assert server.get("/hello").body == b"hello"
+        wait_for(lambda: "/hello" in server.stdout)
+        assert "/after-504" in server.stdout.split(" 504 ")[0]
         assert stats(server)["in_flight"] == 1
 
 
