@@ -11,7 +11,7 @@ SOURCES = setup.py pyproject.toml fastfork/__init__.py fastfork/_core.pyx fastfo
 FUZZ_SECONDS ?= 600
 CHAOS_SECONDS ?= 60
 # Most tests wait for processes most of the time: a few files of them at once.
-SIDE_BY_SIDE = -n 3 --dist loadfile --no-loadscope-reorder -m 'not alone'
+SIDE_BY_SIDE = -n 4 --dist loadfile --no-loadscope-reorder -m 'not alone'
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 
 .PHONY: serve example test test-release test-debug test-newer lint types debug asan fuzz chaos docs \
