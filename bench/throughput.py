@@ -54,8 +54,8 @@ def wrk_figures(text):
     if not requests:
         raise RuntimeError("wrk: no request was answered")
     rate = float(re.search(r"Requests/sec:\s*([\d.]+)", text)[1])
-    p50 = re.search(r"50%\s+(\S+)", text)[1]
-    p99 = re.search(r"99%\s+(\S+)", text)[1]
+    p50 = re.search(r"^ +50%\s+(\S+)", text, re.M)[1]  # the table above it has percents, too
+    p99 = re.search(r"^ +99%\s+(\S+)", text, re.M)[1]
     return requests, rate, p50, p99
 
 
