@@ -316,6 +316,15 @@ def answers(data, *methods):
     return found
 
 
+def refused(address):
+    """Does nobody listen there?"""
+    try:
+        socket.create_connection(address).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 def wait_for(true, patience=PATIENCE, message=lambda: "condition never came true"):
     """Poll until `true()` holds; for facts that nothing can announce (a process is gone)."""
     end = time.monotonic() + patience

@@ -2,11 +2,10 @@
 
 import os
 import signal
-import socket
 import time
 
 import pytest
-from harness import alive, children, name, wait_for
+from harness import alive, children, name, refused, wait_for
 from seen import has_open
 
 NOVA_BOUND = 1.0  # seconds: the requirement itself
@@ -21,14 +20,6 @@ def within_the_bound(attempt):
         if times[-1] < NOVA_BOUND:
             return
     raise AssertionError(f"took {times} s")
-
-
-def refused(address):
-    try:
-        socket.create_connection(address).close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 # -- within a second ---------------------------------------------------------------------
