@@ -188,6 +188,7 @@ cdef class Head:                    # one per worker: what was read of the prese
     cdef uint32_t max_fields
     cdef int minor                  # HTTP/1.minor
     cdef bint host
+    cdef str host_valid             # the last one that was found valid
     cdef bint close, keep_alive     # Connection options
     cdef bint expect                # Expect: 100-continue
     cdef int64_t length             # Content-Length, -1 if none
@@ -209,9 +210,9 @@ cdef class Head:                    # one per worker: what was read of the prese
     cdef int coding(self, str text) except -1
 
 
-cdef struct line_t:                 # a response field and its line, as it was written the last time
-    PyObject* name                  # str (owned)
-    PyObject* value                 # str (owned)
+cdef struct line_t:                 # a line of a response, as it was written the last time
+    PyObject* name                  # str (owned): of the field, or the status
+    PyObject* value                 # str (owned): of the field, or NULL
     uint8_t length
     char text[111]
 
@@ -236,13 +237,15 @@ cdef class Body:                    # a request body on its way in
     cdef uint32_t line              # bytes of the present chunk-size line or of the trailers
     cdef int64_t extensions         # bytes of all chunk-size lines beyond what a size needs
     cdef uint32_t trailers          # fields of them
-    cdef bytes exact                # the whole body when its length was known and small
-    cdef char* data                 # otherwise: what is in memory ...
-    cdef size_t size
+    cdef PyObject* whole            # bytes (owned): what is in memory ...
+    cdef size_t room                # ... at most
+    cdef int64_t held               # bytes there
     cdef object file                # ... or on disk
     cdef int64_t spooled            # bytes there
-    # handed over as it comes (stream.pxi): what is in memory and was not read yet is ...
+    # handed over as it comes (stream.pxi): what was not read yet is ...
     cdef bint stream
+    cdef char* data
+    cdef size_t size
     cdef size_t start, end          # ... between these
     cdef int direct                 # receives without the loop's having had its turn
     cdef bint complete
@@ -286,8 +289,9 @@ cdef class Exchange:
     cdef bint keep_alive
     cdef bint client_keeps          # the client did not ask for the connection to end
     cdef Body body
-    cdef object input_file          # a body that was too large for memory
-    cdef int64_t input_spooled      # its size
+    cdef int64_t input_held         # bytes of the body in memory ...
+    cdef object input_file          # ... or, when it was too large for that, on disk
+    cdef int64_t input_spooled
     cdef bint expects               # 100 Continue, when the handler first reads
     cdef bint reading               # the handler waits for more of the body
     # the response
@@ -388,7 +392,7 @@ cdef class Worker:
     cdef dict memory_template
     cdef PyObject* pool[64]         # Exchanges (owned) for the next requests
     cdef int pool_count
-    cdef line_t lines[64]           # response fields written before (see response.pxi)
+    cdef line_t lines[64]           # of responses, written before (see response.pxi)
     # what others see of it, and how long a handler may take
     cdef slot_t* slot               # in shared memory, or ...
     cdef slot_t own_slot            # ... this
@@ -450,11 +454,13 @@ cdef class Worker:
     cdef bint turning, turn_wanted
     # settings (seconds are milliseconds here)
     cdef uint32_t max_request_line, max_head, read_ahead, keep_alive_requests
-    cdef int64_t max_spool, max_body, max_chunk_extensions, body_memory, output_memory, output_spool
+    cdef int64_t max_spool, max_body, max_chunk_extensions, body_memory, max_body_memory
+    cdef int64_t output_memory, output_spool
     cdef int64_t body_min_rate      # bytes per second
     cdef int max_connections
     cdef int accept_burst          # connections taken per wake-up
     cdef bint streaming             # handlers start at the end of the head
+    cdef int64_t held               # bytes of request bodies in memory
     cdef int64_t spooled            # bytes in temporary files
     cdef int64_t room_told_until    # ms: that there is no room for a body was told lately
     cdef bint dates                 # whether responses get a Date

@@ -416,7 +416,10 @@ class Settings:
     keep_alive_requests: int = _count(
         100_000, "requests served on one connection, the last with Connection: close", 1 << 31)
     body_memory: int = _size(
-        1 << 20, "request body kept in memory, beyond it in a temporary file", 0, 1 << 30)
+        16 << 20, "request body kept in memory, a longer one in a temporary file", 0, 1 << 30)
+    max_body_memory: int = _size(
+        64 << 20, "all request bodies of a worker in memory; beyond it they go to temporary files, "
+        "too", 0, 1 << 50)  # fmt: skip
     output_memory: int = _size(
         256 << 10, "response waiting in memory for its client, beyond it in a temporary file",
         1, 1 << 30)  # fmt: skip

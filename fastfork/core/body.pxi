@@ -1,5 +1,6 @@
 # Request bodies, and wsgi.input.  A decoder takes what it can from the bytes it is given and says
-# how many it took; it never touches a socket.  In memory to a limit, then in a temporary file.
+# how many it took; it never touches a socket.  In memory to a limit for each and one for all, then
+# in a temporary file.
 
 cdef enum:
     BODY_DONE = 0
@@ -38,6 +39,7 @@ cdef class Body:
 
     def __dealloc__(self):
         buffer_free(self.data)
+        Py_XDECREF(self.whole)
         COUNT_BODY(-1)
 
 
@@ -52,9 +54,32 @@ cdef int body_begin(Worker w, Exchange ex, size_t n) except -1:
                 and (w.handlers + 1 < w.max_handlers or w.max_handlers == 1))
     b.since = w.now
     if not b.chunked and not b.stream and b.remaining <= w.body_memory:
-        b.exact = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>b.remaining)
+        body_room(b, <size_t>b.remaining)
     ex.body = b
     return 0
+
+
+cdef int body_room(Body b, size_t size) except -1:
+    """Make room in memory for so many bytes in all."""
+    cdef bytes whole
+    if b.whole is NULL:
+        whole = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
+        Py_INCREF(whole)
+        b.whole = <PyObject*>whole
+    else:
+        b.room = 0
+        _PyBytes_Resize(&b.whole, <Py_ssize_t>size)     # nobody else has it yet
+    b.room = size
+    return 0
+
+
+cdef void body_place(Worker w, Body b, char** place, size_t* room) noexcept:
+    """Where the next bytes of the socket belong, if that is known before they are looked at: then
+    they need not be copied."""
+    if (not b.chunked and b.whole is not NULL
+            and w.held + b.remaining <= w.max_body_memory):
+        place[0] = PyBytes_AS_STRING(<object>b.whole) + b.received
+        room[0] = <size_t>min(b.remaining, <int64_t>RECEIVE_STEP)
 
 
 cdef int body_take(Worker w, Exchange ex, const char* p, size_t n, size_t* used) except -1:
@@ -239,26 +264,27 @@ cdef int body_refuse(Worker w, str reason) except -1:
 
 cdef int body_store(Worker w, Body b, const char* p, size_t n) except -1:
     """Keep `n` decoded bytes.  Returns 0 or a status."""
-    cdef size_t size
+    cdef char* place
     if n == 0:
         return 0
-    if b.exact is not None:
-        memcpy(PyBytes_AS_STRING(b.exact) + b.received, p, n)
-    elif b.stream:
+    if b.stream:
         body_hold(b, p, n)
-    elif b.file is not None or b.received + <int64_t>n > w.body_memory:
+    elif (b.file is None and b.received + b.remaining <= w.body_memory
+            and w.held + <int64_t>n <= w.max_body_memory):
+        if <size_t>b.received + n > b.room:
+            body_room(b, max(<size_t>b.received + n, min(2 * b.room, <size_t>w.body_memory)))
+        place = PyBytes_AS_STRING(<object>b.whole) + b.received
+        if p != place:                  # body_place()
+            memcpy(place, p, n)
+        b.held += n
+        w.held += n
+    else:
         if w.spooled + b.received - b.spooled + <int64_t>n > w.max_spool:
             return body_no_room(w, None)
         try:
             body_spool(w, b, p, n)
         except OSError as e:
             return body_no_room(w, e)
-    else:
-        if <size_t>b.received + n > b.size:
-            size = max(<size_t>b.received + n, min(2 * b.size, <size_t>w.body_memory))
-            b.data = buffer_grow(b.data, size)
-            b.size = size
-        memcpy(b.data + b.received, p, n)
     b.received += n
     return 0
 
@@ -279,9 +305,11 @@ cdef int body_hold(Body b, const char* p, size_t n) except -1:
 cdef int body_spool(Worker w, Body b, const char* p, size_t n) except -1:
     if b.file is None:
         b.file = tempfile.TemporaryFile()
-        write_file(b.file.fileno(), b.data, <size_t>b.received)
-        buffer_free(b.data)
-        b.data = NULL
+        if b.whole is not NULL:
+            write_file(b.file.fileno(), PyBytes_AS_STRING(<object>b.whole), <size_t>b.received)
+            Py_CLEAR(b.whole)
+            w.held -= b.held
+            b.held = 0
     write_file(b.file.fileno(), p, n)
     w.spooled += b.received + <int64_t>n - b.spooled
     b.spooled = b.received + n
@@ -328,8 +356,14 @@ cdef int body_finish(Worker w, Exchange ex) except -1:
         ex.input_file = source.file = b.file    # closed with the request
         ex.input_spooled = b.spooled
         ex.body = None
+    elif b.stream:                      # all of it came with the head
+        source.data = b.data[b.start:b.end]
     else:
-        source.data = b.exact if b.exact is not None else b.data[:b.received]
+        if b.room > <size_t>b.received:
+            body_room(b, <size_t>b.received)
+        if b.whole is not NULL:
+            source.data = <bytes>b.whole
+        ex.input_held = b.held
     ex.environ["wsgi.input"] = source
     if b.chunked and not w.streaming:
         ex.environ["CONTENT_LENGTH"] = str(b.received)

@@ -213,9 +213,35 @@ cdef int conn_readable(Worker w, conn_t* c) except -1:
     cdef ssize_t n
     if c.watch.fd < 0:
         return 0
+    if c.state == CONN_BODY:
+        return conn_read_body(w, c)
     n = recv(c.watch.fd, w.buffer, w.read_ahead, 0)
     if n > 0:
         return conn_received(w, c, w.buffer, n)
+    return conn_unreadable(w, c, n)
+
+
+cdef int conn_read_body(Worker w, conn_t* c) except -1:
+    """More of a body, as long as there is as much as one receive takes."""
+    cdef ssize_t n
+    cdef char* place
+    cdef size_t room
+    cdef int turn
+    for turn in range(TURN):
+        place = w.buffer
+        room = w.read_ahead
+        if c.pending is NULL:
+            body_place(w, (<Exchange>c.exchange).body, &place, &room)
+        n = recv(c.watch.fd, place, room, 0)
+        if n <= 0:
+            return conn_unreadable(w, c, n)
+        if not conn_received(w, c, place, n) or <size_t>n < room:
+            return 0
+    return 0
+
+
+cdef int conn_unreadable(Worker w, conn_t* c, ssize_t n) except -1:
+    """recv has brought nothing, but `n`."""
     if n == 0:
         return conn_eof(w, c)
     if again():
@@ -333,7 +359,8 @@ cdef int conn_writable(Worker w, conn_t* c) except -1:
 # -- bytes -> requests ---------------------------------------------------------------------
 
 cdef int conn_received(Worker w, conn_t* c, const char* data, size_t n) except -1:
-    """`n` bytes have come in, in the worker's buffer."""
+    """`n` bytes have come in, in the worker's buffer (or where body_place() wanted them).  1: they
+    were of a body, and more of it is to come.  Otherwise the connection may be gone by now."""
     if c.pending is not NULL:
         conn_append_pending(c, data, n)
         data = c.pending + c.pending_start
@@ -370,7 +397,7 @@ cdef int conn_advance(Worker w, conn_t* c, const char* data, size_t n) except -1
         else:
             step = conn_take_head(w, c, &data, &n, served)
         if step == STEP_WAIT:
-            return 0
+            return c.state == CONN_BODY
         if step == STEP_AGAIN:
             continue
         # The request is complete, or its handler reads the rest.  What follows must leave the

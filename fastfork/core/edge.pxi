@@ -12,7 +12,7 @@ from cpython.dict cimport PyDict_Contains, PyDict_Copy, PyDict_GetItem, PyDict_S
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF, Py_XDECREF, Py_XINCREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.errno cimport (
     EAGAIN,
@@ -97,6 +97,7 @@ cdef extern from "Python.h":
     bint PyUnicode_Check(object s)
     bint PyUnicode_CheckExact(object s)
     bint PyBytes_Check(object s)
+    int _PyBytes_Resize(PyObject** s, Py_ssize_t size) except -1
     bint PyTuple_Check(object t)
     bint PyTuple_CheckExact(object t)
     bint PyList_Check(object t)
@@ -296,6 +297,7 @@ cdef enum:
     BUFFER_SIZE = 65536         # one recv takes at most this much
     EVENTS = 256                # one epoll_wait reports at most this many
     TOLD_AGAIN = 60000          # ms: a shortage is told this often at most
+    RECEIVE_STEP = 1048576      # or, if it is known where it belongs, this much
     SEND_FILE_STEP = 1048576    # one sendfile moves at most this much, then others have a turn
 
 

@@ -235,8 +235,11 @@ cdef class Head:
         elif kind == FIELD_HOST:
             if repeated:
                 self.refuse(400, "more than one Host")              # RFC 9112, 3.2
-            elif not host_valid(p, n):
-                self.refuse(400, "Host is not a valid host and port")
+            elif text is not self.host_valid:
+                if host_valid(p, n):
+                    self.host_valid = text
+                else:
+                    self.refuse(400, "Host is not a valid host and port")
             self.host = True
         elif kind == FIELD_CONNECTION:
             self.connection(p, n)

@@ -12,7 +12,7 @@ cdef enum:
     LINE_TOLD = 1024            # bytes of a request line that is refused, for the logs
     SMALL_BODY = 2048           # up to here the body is copied behind the head: one plain send
     POOL_LARGEST = 64           # Exchanges kept for the next requests
-    LINES = 64                  # response fields remembered; a power of two
+    LINES = 64                  # lines remembered; a power of two
 
 REASONS = {
     400: b"Bad Request", 408: b"Request Timeout", 413: b"Content Too Large",
@@ -201,11 +201,13 @@ cdef int exchange_release(Worker w, Exchange ex) except -1:
             ex.environ.get("wsgi.early_hints") is ex.early_hints_):
         # Who keeps the environ, as exceptions do in their frames, need not keep this as well.
         ex.environ["wsgi.early_hints"] = hints_over
+    w.held -= ex.input_held
     w.spooled -= ex.input_spooled
-    ex.input_spooled = 0
+    ex.input_held = ex.input_spooled = 0
     if ex.body is not None:
         ex.body.exchange = None
         file = ex.body.file
+        w.held -= ex.body.held
         w.spooled -= ex.body.spooled
     ex.environ = ex.body = ex.input_file = None
     ex.method = ex.target = ex.request_id = ex.referer = ex.agent = ex.remote = None
@@ -273,30 +275,71 @@ cdef inline void head_put(Exchange ex, const char* p, size_t n) noexcept:
 cdef int head_status(Exchange ex, object status) except -1:
     """RFC 9112, 4: status-code SP [reason-phrase]."""
     cdef Py_ssize_t n
-    cdef const char* p = latin1(status, &n, "the status")
+    cdef const char* p
+    cdef line_t* line = line_at(ex, status, NULL)
+    if line_put(ex, line, status, NULL):
+        ex.status = three_digits(line.text + 9)
+        return 0
+    p = latin1(status, &n, "the status")
     if (n < 3 or not (c'1' <= p[0] <= c'5' and c'0' <= p[1] <= c'9' and c'0' <= p[2] <= c'9')
             or (n > 3 and p[3] != c' ') or has_control(p, n)):
         raise ValueError(f"not a status (three digits, a blank, a reason): {status!r}")
     if p[0] == c'1':
         raise ValueError(f"an informational status cannot be a response: {status!r}")
-    ex.status = (p[0] - c'0') * 100 + (p[1] - c'0') * 10 + (p[2] - c'0')
+    ex.status = three_digits(p)
     head_room(ex, n + 12)
     head_put(ex, b"HTTP/1.1 ", 9)
     head_put(ex, p, n)
     if n == 3:
         head_put(ex, b" ", 1)
     head_put(ex, b"\r\n", 2)
+    line_remember(ex, line, status, NULL, ex.head_length)
+    return 0
+
+
+cdef inline int three_digits(const char* p) noexcept:
+    return (p[0] - c'0') * 100 + (p[1] - c'0') * 10 + (p[2] - c'0')
+
+
+# Most applications send the same few string objects again and again: a line that was written before
+# is found by the addresses of what it was made of.
+
+cdef inline line_t* line_at(Exchange ex, object name, PyObject* value) noexcept:
+    """Where the line of these would be."""
+    return &ex.worker.lines[((<size_t><PyObject*>name >> 4) ^ (<size_t>value >> 5)) % LINES]
+
+
+cdef inline bint line_put(Exchange ex, line_t* line, object name, PyObject* value) except -1:
+    """Write it, if it is there."""
+    if line.name != <PyObject*>name or line.value != value:
+        return False
+    head_room(ex, line.length)
+    head_put(ex, line.text, line.length)
+    return True
+
+
+cdef int line_remember(Exchange ex, line_t* line, object name, PyObject* value,
+                       size_t length) except -1:
+    """The last `length` bytes of the head are the line of these."""
+    if (length > sizeof(line.text) or not PyUnicode_CheckExact(name)
+            or value is not NULL and not PyUnicode_CheckExact(<object>value)):
+        return 0
+    # The references keep the addresses from meaning anything else.
+    Py_INCREF(name)
+    Py_XINCREF(value)
+    Py_XDECREF(line.name)
+    Py_XDECREF(line.value)
+    line.name = <PyObject*>name
+    line.value = value
+    line.length = <uint8_t>length
+    memcpy(line.text, ex.head + ex.head_length - length, length)
     return 0
 
 
 cdef int head_field(Exchange ex, object name, object value) except -1:
-    """Check and write one field.  Most applications send the same few string objects again and
-    again: a pair that was written before is found by its addresses."""
-    cdef line_t* line = &ex.worker.lines[
-        ((<size_t><PyObject*>name >> 4) ^ (<size_t><PyObject*>value >> 5)) % LINES]
-    if line.name == <PyObject*>name and line.value == <PyObject*>value:
-        head_room(ex, line.length)
-        head_put(ex, line.text, line.length)
+    """Check and write one field."""
+    cdef line_t* line = line_at(ex, name, <PyObject*>value)
+    if line_put(ex, line, name, <PyObject*>value):
         return 0
     cdef Py_ssize_t n, m
     cdef const char* p = latin1(name, &n, "a field name")
@@ -320,17 +363,8 @@ cdef int head_field(Exchange ex, object name, object value) except -1:
     elif kind == FIELD_SERVER:
         ex.has_server = True
     head_line_put(ex, p, n, v, m)
-    if (kind == FIELD_PLAIN and n + m + 4 <= <Py_ssize_t>sizeof(line.text)
-            and PyUnicode_CheckExact(name) and PyUnicode_CheckExact(value)):
-        # The references keep the addresses from meaning anything else.
-        Py_INCREF(name)
-        Py_INCREF(value)
-        Py_XDECREF(line.name)
-        Py_XDECREF(line.value)
-        line.name = <PyObject*>name
-        line.value = <PyObject*>value
-        line.length = <uint8_t>(n + m + 4)
-        memcpy(line.text, ex.head + ex.head_length - line.length, line.length)
+    if kind == FIELD_PLAIN:
+        line_remember(ex, line, name, <PyObject*>value, n + m + 4)
     return 0
 
 
@@ -344,6 +378,8 @@ cdef int field_check(const char* p, Py_ssize_t n, const char* v, Py_ssize_t m, o
                      object value) except -1:
     """What kind of field this is, FIELD_PLAIN for most; ValueError if it cannot be sent."""
     cdef char first
+    if n == 14 and strncasecmp(p, "content-length", 14) == 0:
+        return FIELD_LENGTH             # whose value is digits, as its reader sees
     if not is_token(p, n):
         raise ValueError(f"not a field name: {name!r}")
     if has_control(v, m):
@@ -354,8 +390,6 @@ cdef int field_check(const char* p, Py_ssize_t n, const char* v, Py_ssize_t m, o
     if first == c's' and n == 6 and strncasecmp(p, "server", 6) == 0:
         return FIELD_SERVER
     if first == c'c':
-        if n == 14 and strncasecmp(p, "content-length", 14) == 0:
-            return FIELD_LENGTH
         if n == 10 and strncasecmp(p, "connection", 10) == 0:
             return FIELD_CONNECTION
     elif ((n == 10 and strncasecmp(p, "keep-alive", 10) == 0)

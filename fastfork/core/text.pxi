@@ -89,22 +89,30 @@ cdef int64_t digits_all(const char* p, Py_ssize_t n) noexcept:
 
 cdef int decimal_field(char* out, int64_t value) noexcept:
     """"Content-Length: ...\\r\\n"; its length."""
-    cdef char reverse[24]
-    cdef int n = 0, i = 16
+    cdef int i = 16
     memcpy(out, b"Content-Length: ", 16)
+    i += decimal(out + i, value)
+    out[i] = c'\r'
+    out[i + 1] = c'\n'
+    return i + 2
+
+
+cdef int decimal(char* out, int64_t value) noexcept:
+    """A number that is not negative; how many digits it has."""
+    cdef uint64_t rest = <uint64_t>value    # what cannot be negative is divided more cheaply
+    cdef char reverse[24]
+    cdef int n = 0, i = 0
     while True:
-        reverse[n] = <char>(c'0' + value % 10)
+        reverse[n] = <char>(c'0' + rest % 10)
         n += 1
-        value //= 10
-        if value == 0:
+        rest //= 10
+        if rest == 0:
             break
     while n:
         n -= 1
         out[i] = reverse[n]
         i += 1
-    out[i] = c'\r'
-    out[i + 1] = c'\n'
-    return i + 2
+    return i
 
 
 cdef inline int hex_value(char ch) noexcept:

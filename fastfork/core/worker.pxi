@@ -31,6 +31,7 @@ cdef class Worker:
         self.max_head = settings.max_head
         self.max_body = settings.max_body
         self.body_memory = settings.body_memory
+        self.max_body_memory = settings.max_body_memory
         self.output_memory = settings.output_memory
         self.output_spool = settings.output_spool
         self.max_spool = settings.max_spool
@@ -382,6 +383,7 @@ cdef class Worker:
             "in_flight": self.handlers,
             "queued": self.queued,
             "threads": self.threads,
+            "held": self.held,
             "spooled": self.spooled,
         }
 

@@ -99,11 +99,12 @@ HALVES = {
     "length": b"Content-Length: 1000\r\n\r\n" + b"x" * 500,
     "length, all but one": b"Content-Length: 1000\r\n\r\n" + b"x" * 999,
     "length, nothing yet": b"Content-Length: 1000\r\n\r\n",
-    "length, spooled": b"Content-Length: %d\r\n\r\n" % (4 * MEBIBYTE) + b"x" * 3 * MEBIBYTE,
+    "length, spooled": b"Content-Length: %d\r\n\r\n" % (20 * MEBIBYTE) + b"x" * 3 * MEBIBYTE,
+    "length, large": b"Content-Length: %d\r\n\r\n" % (4 * MEBIBYTE) + b"x" * 3 * MEBIBYTE,
     "chunked, within a chunk": b"Transfer-Encoding: chunked\r\n\r\n3e8\r\n" + b"x" * 500,
     "chunked, between chunks": b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
     "chunked, within the last": b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n",
-    "chunked, spooled": b"Transfer-Encoding: chunked\r\n\r\n400000\r\n" + b"x" * 3 * MEBIBYTE,
+    "chunked, spooled": b"Transfer-Encoding: chunked\r\n\r\n1400000\r\n" + b"x" * 3 * MEBIBYTE,
 }
 
 

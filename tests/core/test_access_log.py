@@ -166,6 +166,24 @@ def test_fields_are_escaped(logged, value, name, field):
     assert unescape(escaped) == value
 
 
+def test_every_byte_at_every_place(logged):
+    """Text is copied eight bytes at a time where none of them needs an escape."""
+    values = []
+    for byte in [9, *range(32, 127), *range(128, 256)]:
+        for place in range(1, 18):
+            value = bytearray(b"abcdefghijklmnopqrs")
+            value[place] = byte
+            values.append(bytes(value))
+    lines = logged(b"".join(
+        b"GET / HTTP/1.1\r\nHost: x\r\nReferer: " + value + b"\r\n\r\n" for value in values))
+    for line, value in zip(lines, values, strict=True):
+        assert not re.search(rb"[^\x20-\x7e]", line), line
+        assert unescape(fields_of(line)["referer"]) == value
+        # No escape where none is needed.
+        assert fields_of(line)["referer"].count(b"\\") == len(
+            re.findall(rb'["\\\t\x80-\xff]', value))
+
+
 def test_repeated_agent_does_not_break_the_line(logged):
     (line,) = logged(request("GET", "/", "User-Agent: a", "User-Agent: b"))
     assert b"a" in fields_of(line)["agent"]

@@ -6,7 +6,7 @@ The request line counts without its CRLF, the head with its empty line (RFC 9112
 import logging
 
 import pytest
-from answers import KIB, MIB, Recorder, chunked, request
+from answers import KIB, MIB, Recorder, chunked, is_spooled, request
 
 
 def line_of(length):
@@ -260,7 +260,58 @@ def test_a_name_of_sixty_kilobytes(recorded, recorder):
     assert recorder.environ["HTTP_" + "X" * 60_000] == "long"
 
 
-# -- temporary files together ---------------------------------------------------------------------
+# -- bodies together ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("framed", [
+    lambda body: request("POST", "/", body=body),
+    lambda body: request("POST", "/", "Transfer-Encoding: chunked") + chunked(body[:7], body[7:]),
+], ids=["length", "chunked"])
+def test_bodies_in_memory_have_a_bound_together(wire, framed):
+    """Beyond it they go to temporary files, however small they are; the next are in memory again."""
+    seen = []
+
+    def app(environ, start_response):
+        stream = environ["wsgi.input"]
+        seen.append((is_spooled(stream), stream.read()))
+        start_response("200 OK", [])
+        return [b""]
+
+    connection = wire(app, max_body_memory=250)
+    held = []
+    for _ in range(2):
+        held.append(connection.connection)
+        connection.feed(request("POST", "/held", "Content-Length: 101") + b"a" * 100)
+        connection.connect()
+    assert connection.worker.stats()["held"] == 200
+    assert connection.one(framed(b"b" * 60)).status == 200
+    assert connection.worker.stats()["held"] == 200
+    assert connection.one(framed(b"c" * 50)).status == 200
+    held[0].eof()
+    assert connection.worker.stats()["held"] == 100
+    assert connection.one(framed(b"d" * 60)).status == 200
+    held[1].feed(b"a")
+    assert seen == [(True, b"b" * 60), (False, b"c" * 50), (False, b"d" * 60),
+                    (False, b"a" * 101)]
+    assert connection.worker.stats()["held"] == connection.worker.stats()["spooled"] == 0
+
+
+def test_a_body_moves_to_a_file_when_others_have_used_the_memory(wire, recorder):
+    connection = wire(recorder, max_body_memory=250)
+    first = connection.connection
+    connection.feed(request("POST", "/first", "Content-Length: 200") + b"a" * 100)
+    connection.connect()
+    second = connection.connection
+    connection.feed(request("POST", "/second", "Content-Length: 200") + b"b" * 100)
+    first.feed(b"a" * 50)
+    assert connection.worker.stats()["held"] == 250
+    second.feed(b"b" * 50)
+    assert connection.worker.stats()["held"] == 150
+    assert connection.worker.stats()["spooled"] == 150
+    second.feed(b"b" * 50)
+    first.feed(b"a" * 50)
+    assert recorder.bodies == [b"b" * 200, b"a" * 200]
+    assert connection.worker.stats()["held"] == connection.worker.stats()["spooled"] == 0
 
 
 def test_bodies_on_disk_have_a_bound_together(wire, recorder):

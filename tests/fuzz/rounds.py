@@ -272,4 +272,4 @@ def check_world(world, answers):
         assert LINE.fullmatch(line), line
     assert len(lines) == answers, lines
     stats = world.worker.stats()
-    assert stats["in_flight"] == stats["spooled"] == 0, stats
+    assert stats["in_flight"] == stats["held"] == stats["spooled"] == 0, stats

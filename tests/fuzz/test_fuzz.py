@@ -9,7 +9,7 @@ from rounds import Round
 @pytest.mark.parametrize("seed", range(4))
 def test_invariant(seed):
     tally = Counter()
-    for number in range(10):
+    for number in range(16):
         Round(seed, number, tally).run()
     # Otherwise it would show nothing.
     assert tally[200] > 100

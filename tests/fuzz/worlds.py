@@ -31,6 +31,7 @@ def settings(seeded):
     made = dict(
         DEFAULTS,
         body_memory=of(0, 50, DEFAULTS["body_memory"]),
+        max_body_memory=of(0, 70, 400, DEFAULTS["max_body_memory"]),
         read_ahead=of(1024, 1024, 5000, 65536),
         header_map=of("drop", "drop", "refuse", "dangerous"),
         keep_alive_requests=of(1, 2, 100_000, 100_000),

@@ -26,7 +26,7 @@ def test_defaults_are_the_documented_ones():
     assert settings.max_head == 64 * 1024
     assert settings.max_fields == 128
     assert settings.max_body == 1 << 30
-    assert settings.body_memory == 1 << 20
+    assert settings.body_memory == 1 << 24
     assert settings.output_memory == 256 * 1024
     assert settings.output_spool == 1 << 30
     assert settings.max_connections == 16384

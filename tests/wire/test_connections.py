@@ -275,7 +275,8 @@ STAGES = {
     "in the request line": b"GET / HT",
     "in the head": b"GET / HTTP/1.1\r\nHost: x\r\n",
     "in a body": post("/upload", b"x" * 1000)[:-500],
-    "in a spooled body": post("/upload", content(3_000_000))[:-1000],
+    "in a large body": post("/upload", content(3_000_000))[:-1000],
+    "in a spooled body": post("/upload", content(3_000_000), "Content-Length: 30000000"),
     "in a chunked body": post("/upload", b"5\r\nab", "Transfer-Encoding: chunked"),
     "in front of a body it was asked for":
         post("/upload", b"", "Content-Length: 5", "Expect: 100-continue"),

@@ -10,14 +10,14 @@ import pytest
 from harness import PATIENCE
 from tools import MIB, content, get, post, status_kib, worker_of
 
-FLAGS = ["--body-memory=64KiB", "--max-body=32MiB"]
+FLAGS = ["--body-memory=2MiB", "--max-body=32MiB"]
 
 
 def checksum(data):
     return hashlib.sha256(data).hexdigest()
 
 
-@pytest.mark.parametrize("size", [0, 1, 65536, 65537, 1_000_000])
+@pytest.mark.parametrize("size", [0, 1, 65536, 65537, 2 * MIB, 2 * MIB + 1, 5_000_000])
 @pytest.mark.parametrize("coding", ["length", "chunked"])
 def test_upload(server, size, coding):
     body = content(size)
@@ -31,7 +31,7 @@ def test_upload(server, size, coding):
         for _ in range(2):
             assert json.loads(client.request(raw).body) == {
                 "length": size, "sha256": checksum(body), "declared": str(size),
-                "file": size > 65536}
+                "file": size > 2 * MIB}
 
 
 def test_large_upload_lies_in_a_file_and_not_in_memory(server):
@@ -61,7 +61,7 @@ def test_slow_upload_holds_up_nobody(server):
 
 def test_body_left_unread_by_the_application(server):
     with server.connect() as client:
-        for size in (10, 200_000):
+        for size in (10, 200_000, 3_000_000):
             client.send(post("/ignore", get("/smuggled") * (size // 40)) + get("/"))
             assert client.read_response().body == b"ignored"
             assert client.read_response().body == b"hello"
@@ -111,15 +111,15 @@ def send_quietly(client, data):
 
 
 def test_many_uploads_at_once(server):
-    """Their spool files do not mix."""
+    """Their memory and their files do not mix."""
     clients = [server.connect() for _ in range(20)]
-    bodies = [os.urandom(100_000 + n) for n in range(20)]
+    bodies = [os.urandom((100_000, 2 * MIB)[n % 2] + n) for n in range(20)]
     raws = [post("/upload", body) for body in bodies]
-    for at in range(0, 101_000, 20_000):
+    for at in range(0, 100_000, 20_000):
         for client, raw in zip(clients, raws, strict=True):
             client.send(raw[at:at + 20_000])
     for client, raw in zip(clients, raws, strict=True):
-        client.send(raw[120_000:])
+        client.send(raw[100_000:])
     for client, body in zip(clients, bodies, strict=True):
         assert json.loads(client.read_response().body)["sha256"] == checksum(body)
         client.close()
