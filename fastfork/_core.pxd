@@ -231,6 +231,7 @@ cdef class Body:                    # a request body on its way in
     cdef bint chunked
     cdef int state                  # CHUNK_*: where the chunked decoder stands
     cdef int64_t remaining          # of the body, or of the present chunk
+    cdef int64_t chunk              # size of the present chunk
     cdef int64_t received           # decoded bytes
     cdef int64_t since              # ms: when the wait for it, or for more of it, began
     cdef int64_t waited             # ms that it has been waited for
@@ -247,6 +248,10 @@ cdef class Body:                    # a request body on its way in
     cdef char* data
     cdef size_t size
     cdef size_t start, end          # ... between these
+    cdef bint awaited               # by a reader
+    cdef char* target               # where that wants it ...
+    cdef size_t target_room
+    cdef size_t target_filled       # ... and has so much of it
     cdef int direct                 # receives without the loop's having had its turn
     cdef bint complete
     cdef int status                 # not 0: it never will be complete; to be answered with this
@@ -508,6 +513,10 @@ cdef class Input:
     cdef Py_ssize_t position
     cdef object file                # instead of data: a body that was too large for memory
     cdef bytes take(self, Py_ssize_t n)
+
+cdef class InputStream(Input):
+    cdef Body body
+    cdef bytes fill(self, Py_ssize_t size, bint once)
 
 cdef class FileWrapper:
     cdef public object filelike

@@ -264,6 +264,9 @@ class Input:
     def fileno(self) -> int: ...
     def close(self) -> None: ...
 
+class InputStream(Input):
+    """`wsgi.input` of a body that is handed over as it comes."""
+
 class FileWrapper:
     """`wsgi.file_wrapper` (PEP 3333, Optional Platform-Specific File Handling)."""
 

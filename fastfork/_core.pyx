@@ -21,6 +21,7 @@ include "core/environ.pxi"      # what the application sees of the head
 include "core/forwarded.pxi"    # what a trusted proxy says of its client
 include "core/stream.pxi"       # wsgi.input of a body that is still coming
 include "core/body.pxi"         # Content-Length and chunked bodies, wsgi.input
+include "core/receive.pxi"      # a body's bytes, straight to where they belong
 include "core/aside.pxi"        # handlers in threads, or under gevent's hub
 include "core/app.pxi"          # calls the application, iterates its result
 include "core/response.pxi"     # start_response, response head, body framing

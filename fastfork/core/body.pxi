@@ -29,6 +29,7 @@ cdef enum:                      # Body.state of the chunked decoder (RFC 9112, 7
     CHUNK_END_LF = 19
 
 cdef enum:
+    MEMORY_LARGE = 1048576      # bytes of a body in memory; a longer one may well be much longer
     CHUNK_SIZE_LONGEST = 16     # digits; what a chunk-size line has beyond it counts as extension
 
 
@@ -71,15 +72,6 @@ cdef int body_room(Body b, size_t size) except -1:
         _PyBytes_Resize(&b.whole, <Py_ssize_t>size)     # nobody else has it yet
     b.room = size
     return 0
-
-
-cdef void body_place(Worker w, Body b, char** place, size_t* room) noexcept:
-    """Where the next bytes of the socket belong, if that is known before they are looked at: then
-    they need not be copied."""
-    if (not b.chunked and b.whole is not NULL
-            and w.held + b.remaining <= w.max_body_memory):
-        place[0] = PyBytes_AS_STRING(<object>b.whole) + b.received
-        room[0] = <size_t>min(b.remaining, <int64_t>RECEIVE_STEP)
 
 
 cdef int body_take(Worker w, Exchange ex, const char* p, size_t n, size_t* used) except -1:
@@ -148,6 +140,7 @@ cdef int chunks_take(Worker w, Body b, const char* data, size_t n, size_t* used)
             if ch != c'\n':
                 return body_refuse(w, "a chunk-size line does not end in CR LF")
             b.line = 0
+            b.chunk = b.remaining
             b.state = CHUNK_DATA if b.remaining else CHUNK_TRAILER
             if b.received + b.remaining > w.max_body:
                 w.head.reason = f"the body is longer than {w.max_body} bytes (max_body)"
@@ -274,8 +267,13 @@ cdef int body_store(Worker w, Body b, const char* p, size_t n) except -1:
         if <size_t>b.received + n > b.room:
             body_room(b, max(<size_t>b.received + n, min(2 * b.room, <size_t>w.body_memory)))
         place = PyBytes_AS_STRING(<object>b.whole) + b.received
-        if p != place:                  # body_place()
+        if p != place:                  # it was received there
             memcpy(place, p, n)
+        if b.received < MEMORY_LARGE <= b.received + <int64_t>n:
+            if b.chunked:               # what is not touched of it costs nothing
+                body_room(b, <size_t>w.body_memory)
+                place = PyBytes_AS_STRING(<object>b.whole) + b.received
+            memory_untouched(place + n, b.room - <size_t>b.received - n)
         b.held += n
         w.held += n
     else:
@@ -290,8 +288,17 @@ cdef int body_store(Worker w, Body b, const char* p, size_t n) except -1:
 
 
 cdef int body_hold(Body b, const char* p, size_t n) except -1:
-    """For the handler's next read.  More is received only when it has taken all of this: one
-    receive, or what came with the head, is the bound."""
+    """For a handler that waits for it, or else for its next read.  More is received only when it has
+    taken all of this: one receive, or what came with the head, is the bound."""
+    cdef size_t step = min(n, b.target_room - b.target_filled)
+    if step:
+        if p != b.target + b.target_filled:     # it was received there
+            memcpy(b.target + b.target_filled, p, step)
+        b.target_filled += step
+        p += step
+        n -= step
+    if n == 0:
+        return 0
     if b.start == b.end:
         b.start = b.end = 0
     if b.end + n > b.size:
@@ -299,6 +306,20 @@ cdef int body_hold(Body b, const char* p, size_t n) except -1:
         b.size = b.end + n
     memcpy(b.data + b.end, p, n)
     b.end += n
+    return 0
+
+
+cdef int body_put_back(Body b, const char* p, size_t n) except -1:
+    """What a reader had before it was interrupted comes before all that has come since."""
+    cdef size_t rest = b.end - b.start
+    cdef char* data = buffer_new(n + rest)
+    memcpy(data, p, n)
+    if rest:
+        memcpy(data + n, b.data + b.start, rest)
+    buffer_free(b.data)
+    b.data = data
+    b.size = b.end = n + rest
+    b.start = 0
     return 0
 
 

@@ -215,6 +215,9 @@ cdef int conn_readable(Worker w, conn_t* c) except -1:
         return 0
     if c.state == CONN_BODY:
         return conn_read_body(w, c)
+    if conn_streams(c):
+        n = stream_receive(w, <Exchange>c.exchange, w.buffer)
+        return 0 if n > 0 else conn_unreadable(w, c, n)
     n = recv(c.watch.fd, w.buffer, w.read_ahead, 0)
     if n > 0:
         return conn_received(w, c, w.buffer, n)
@@ -228,14 +231,14 @@ cdef int conn_read_body(Worker w, conn_t* c) except -1:
     cdef size_t room
     cdef int turn
     for turn in range(TURN):
-        place = w.buffer
-        room = w.read_ahead
-        if c.pending is NULL:
-            body_place(w, (<Exchange>c.exchange).body, &place, &room)
-        n = recv(c.watch.fd, place, room, 0)
+        n = body_receive(w, c, w.buffer, &place, &room)
         if n <= 0:
             return conn_unreadable(w, c, n)
-        if not conn_received(w, c, place, n) or <size_t>n < room:
+        if not conn_received(w, c, place, min(<size_t>n, room)):
+            return 0
+        if <size_t>n > room and not conn_received(w, c, w.buffer, <size_t>n - room):
+            return 0
+        if <size_t>n < room:
             return 0
     return 0
 
@@ -359,7 +362,7 @@ cdef int conn_writable(Worker w, conn_t* c) except -1:
 # -- bytes -> requests ---------------------------------------------------------------------
 
 cdef int conn_received(Worker w, conn_t* c, const char* data, size_t n) except -1:
-    """`n` bytes have come in, in the worker's buffer (or where body_place() wanted them).  1: they
+    """`n` bytes have come in, in the worker's buffer (or where body_receive() has put them).  1: they
     were of a body, and more of it is to come.  Otherwise the connection may be gone by now."""
     if c.pending is not NULL:
         conn_append_pending(c, data, n)
@@ -367,7 +370,7 @@ cdef int conn_received(Worker w, conn_t* c, const char* data, size_t n) except -
         n = c.pending_end - c.pending_start
     if c.state > CONN_BODY:             # streaming, lingering, or (in memory) not its turn
         if conn_streams(c):
-            return stream_take(w, <Exchange>c.exchange, data, n)
+            return stream_take(w, <Exchange>c.exchange, data, n, NULL, 0)
         if c.state == CONN_LINGER:
             conn_forget_pending(c)
         elif c.pending is NULL:

@@ -190,6 +190,7 @@ cdef extern from "<sys/socket.h>" nogil:
         int l_linger
     int accept4(int fd, sockaddr* address, socklen_t* length, int flags)
     ssize_t recv(int fd, void* buffer, size_t n, int flags)
+    ssize_t recvmsg(int fd, msghdr* message, int flags)
     ssize_t send(int fd, const void* data, size_t n, int flags)
     ssize_t sendmsg(int fd, const msghdr* message, int flags)
     int shutdown(int fd, int how)
@@ -255,6 +256,10 @@ cdef extern from "<unistd.h>" nogil:
     ssize_t pread(int fd, void* data, size_t n, int64_t offset)
     ssize_t pwrite(int fd, const void* data, size_t n, int64_t offset)
 
+cdef extern from "<sys/mman.h>" nogil:
+    int MADV_HUGEPAGE
+    int madvise(void* start, size_t n, int advice)
+
 cdef extern from "<poll.h>" nogil:
     struct pollfd:
         int fd
@@ -294,6 +299,7 @@ if _PyGreenlet_API is NULL:     # the macro leaves this check to its user
 cdef const char* MAPPED = b"\0\0\0\0\0\0\0\0\0\0\xff\xff"
 
 cdef enum:
+    PAGE = 4096
     BUFFER_SIZE = 65536         # one recv takes at most this much
     EVENTS = 256                # one epoll_wait reports at most this many
     TOLD_AGAIN = 60000          # ms: a shortage is told this often at most
@@ -365,3 +371,12 @@ cdef inline void buffer_free(char* p) noexcept:
     if p is not NULL:
         COUNT_BUFFER(-1)
         PyMem_Free(p)
+
+
+cdef inline void memory_untouched(char* p, size_t n) noexcept:
+    """This memory will be written for the first time: where the system has large pages, a few faults
+    do for it instead of one every 4 KiB."""
+    cdef size_t start = (<size_t>p + PAGE - 1) & ~<size_t>(PAGE - 1)
+    cdef size_t end = (<size_t>p + n) & ~<size_t>(PAGE - 1)
+    if end > start:
+        madvise(<void*>start, end - start, MADV_HUGEPAGE)

@@ -28,16 +28,43 @@ class BodyError(OSError):
 
 cdef int stream_begin(Exchange ex) except -1:
     """The handler will read this body itself."""
+    cdef InputStream source
     ex.body.exchange = ex               # a cycle until the request is over
-    ex.environ["wsgi.input"] = InputStream(Incoming(ex.body))
+    source = InputStream.__new__(InputStream)
+    source.body = ex.body
+    ex.environ["wsgi.input"] = source
     return 0
 
 
-cdef int stream_take(Worker w, Exchange ex, const char* data, size_t n) except -1:
-    """`n` bytes have come while the handler waits for them."""
+cdef ssize_t stream_receive(Worker w, Exchange ex, char* buffer) except -2:
+    """Look at the socket; what recv() says."""
+    cdef conn_t* c = ex.conn
+    cdef char* place
+    cdef size_t room
+    cdef ssize_t n = body_receive(w, c, buffer, &place, &room)
+    if n <= 0:
+        return n
+    if c.pending is not NULL:
+        conn_append_pending(c, place, n)
+        stream_take(w, ex, c.pending + c.pending_start, c.pending_end - c.pending_start, NULL, 0)
+    elif <size_t>n > room:
+        stream_take(w, ex, place, room, buffer, <size_t>n - room)
+    else:
+        stream_take(w, ex, place, n, NULL, 0)
+    return n
+
+
+cdef int stream_take(Worker w, Exchange ex, const char* data, size_t n, const char* beyond,
+                     size_t n_beyond) except -1:
+    """`n` bytes have come, and behind them, elsewhere, `n_beyond`, while the handler waits for
+    them."""
     cdef Body b = ex.body
     cdef size_t used = 0
     cdef int status = body_take(w, ex, data, n, &used)
+    if n_beyond and status == BODY_MORE:
+        data = beyond
+        n = n_beyond
+        status = body_take(w, ex, data, n, &used)
     b.waited += w.now - b.since
     b.since = w.now
     conn_keep_pending(ex.conn, data + used, n - used)
@@ -87,7 +114,7 @@ cdef int stream_wait(Body b) except -1:
         return 0
     b.direct += 1
     if b.direct < TURN:
-        if c.watch.fd >= 0 and stream_receive(w, ex, w.buffer):
+        if c.watch.fd >= 0 and stream_look(w, ex, w.buffer):
             return 0
     else:
         b.direct = 0                    # others have their turn, even if there is more
@@ -126,17 +153,17 @@ cdef int stream_wait_alone(Worker w, Exchange ex) except -1:
     clock_look(w)
     if n == 0:
         return stream_broken(w, ex, 408, STALLED)
-    stream_receive(w, ex, PyBytes_AS_STRING(buffer))
+    stream_look(w, ex, PyBytes_AS_STRING(buffer))
     return 0
 
 
-cdef bint stream_receive(Worker w, Exchange ex, char* buffer) except -1:
-    """Look at the socket.  True: there was something to learn."""
+cdef bint stream_look(Worker w, Exchange ex, char* buffer) except -1:
+    """Look at the socket, on behalf of a handler that reads.  True: there was something to learn."""
     cdef conn_t* c = ex.conn
-    cdef ssize_t n = recv(c.watch.fd, buffer, w.read_ahead, 0)
+    cdef ssize_t n = stream_receive(w, ex, buffer)
     if n > 0:
-        stream_take(w, ex, buffer, n)
-    elif n == 0:
+        return True
+    if n == 0:
         c.eof = True
         stream_broken(w, ex, 400, CUT_SHORT)
     elif again():
@@ -147,37 +174,103 @@ cdef bint stream_receive(Worker w, Exchange ex, char* buffer) except -1:
     return True
 
 
-class Incoming(io.RawIOBase):
-    """The raw stream (in the sense of the io module) below wsgi.input."""
+cdef Py_ssize_t LONG_LINE = <Py_ssize_t>1 << 62     # longer than any
 
-    def __init__(self, Body body):
-        self.body = body
 
-    def readinto(self, target, /):
-        """At least one byte; 0 at the end of the body.  Raises BodyError."""
+cdef class InputStream(Input):
+    """`wsgi.input` of a streamed body.  Every read waits for what it was asked for."""
+
+    cdef bytes fill(self, Py_ssize_t size, bint once):
+        """`size` bytes, fewer only at the end of the body; `once`: what there is, but something.
+        What comes while this waits goes straight into the bytes that it gives back."""
         cdef Body b = self.body
+        cdef bytes piece = PyBytes_FromStringAndSize(NULL, size)
+        cdef char* p = PyBytes_AS_STRING(piece)
+        cdef Py_ssize_t filled = 0, n
+        try:
+            while filled < size and not (once and filled):
+                n = min(size - filled, <Py_ssize_t>(b.end - b.start))
+                if n:
+                    memcpy(p + filled, b.data + b.start, n)
+                    b.start += n
+                    filled += n
+                elif b.complete:
+                    break
+                else:
+                    filled += stream_await(b, p + filled, size - filled)
+        except BodyError:
+            raise
+        except BaseException:           # an interrupted read has read nothing
+            body_put_back(b, p, filled)
+            raise
+        return piece if filled == size else piece[:filled]
+
+    def read(self, size=-1, /):
+        """At most `size` bytes, fewer only at the end of the body; all that is left if it is None
+        or negative.  Raises BodyError."""
+        cdef list pieces = []
+        if size is not None and size >= 0:
+            return self.fill(size, False)
+        while True:
+            piece = self.fill(BUFFER_SIZE, False)
+            pieces.append(piece)
+            if len(piece) < BUFFER_SIZE:
+                return b"".join(pieces)
+
+    def read1(self, size=-1, /):
+        """What there is, at most `size` bytes of it; at least one, except at the end of the body.
+        Raises BodyError."""
+        return self.fill(BUFFER_SIZE if size is None or size < 0 else size, True)
+
+    def readline(self, size=-1, /):
+        """The next line with its newline, but at most `size` bytes of it.  Raises BodyError."""
+        cdef Body b = self.body
+        cdef Py_ssize_t left = LONG_LINE if size is None or size < 0 else size
         cdef Py_ssize_t n
-        cdef unsigned char[::1] view
-        while b.start == b.end and not b.complete:
-            if b.status:
-                raise BodyError(b.status, b.reason)
-            stream_wait(b)
-        view = memoryview(target).cast("B")
-        n = min(<Py_ssize_t>(b.end - b.start), view.shape[0])
-        if n:
-            memcpy(&view[0], b.data + b.start, n)
-            b.start += n
-        return n
+        cdef const char* found = NULL
+        cdef bytes line = b""
+        try:
+            while left and found is NULL:
+                n = min(left, <Py_ssize_t>(b.end - b.start))
+                if n == 0:
+                    if b.complete:
+                        break
+                    stream_await(b, NULL, 0)
+                    continue
+                found = <const char*>memchr(b.data + b.start, c'\n', n)
+                if found is not NULL:
+                    n = found + 1 - (b.data + b.start)
+                line += b.data[b.start:b.start + n]
+                b.start += n
+                left -= n
+        except BodyError:
+            raise
+        except BaseException:
+            body_put_back(b, PyBytes_AS_STRING(line), len(line))
+            raise
+        return line
 
-    def readable(self):
-        return True
 
-    def close(self):
-        """Does nothing: the server owns it."""
-
-
-class InputStream(io.BufferedReader):
-    """`wsgi.input` of a streamed body."""
-
-    def close(self):
-        """Does nothing, as with the other kind of wsgi.input (body.pxi)."""
+cdef Py_ssize_t stream_await(Body b, char* target, Py_ssize_t room) except -1:
+    """Wait for more.  What has come is at `target`, so many bytes of it, and beyond its `room` with
+    the body.  Raises BodyError."""
+    cdef Py_ssize_t filled
+    if b.status:
+        raise BodyError(b.status, b.reason)
+    if b.awaited:
+        raise RuntimeError("wsgi.input is being read elsewhere")
+    b.awaited = True
+    b.target = target
+    b.target_room = room
+    try:
+        stream_wait(b)
+    except BaseException:
+        if b.target_filled:
+            body_put_back(b, target, b.target_filled)
+        raise
+    finally:
+        filled = b.target_filled
+        b.awaited = False
+        b.target = NULL
+        b.target_room = b.target_filled = 0
+    return filled
