@@ -38,19 +38,14 @@ def threads(number):
     return ("--threads", str(number))
 
 
-BLOCKING = "asking:blocking"
 WAITING = {c.name: c for c in [
-    Contender("fastfork-greenlets", "fastfork", fastfork(
-        "--greenlets", "500", *QUEUE, app="asking:cooperative")),
-    Contender("fastfork-gevent", "fastfork", fastfork(
-        "--green", "gevent", *QUEUE, app=BLOCKING)),
-    Contender("fastfork-threads-64", "fastfork", fastfork(*threads(64), *QUEUE, app=BLOCKING)),
-    Contender("fastfork-threads-500", "fastfork", fastfork(*threads(500), *QUEUE, app=BLOCKING)),
-    Contender("gunicorn-gevent", "gunicorn", gunicorn(*GUNICORN_GEVENT, app=BLOCKING)),
-    Contender("gunicorn-gthread-64", "gunicorn", gunicorn(
-        "-k", "gthread", *threads(64), app=BLOCKING)),
-    Contender("gunicorn-gthread-500", "gunicorn", gunicorn(
-        "-k", "gthread", *threads(500), app=BLOCKING)),
+    Contender("fastfork-greenlets", "fastfork", fastfork("--greenlets", "500", *QUEUE)),
+    Contender("fastfork-gevent", "fastfork", fastfork("--green", "gevent", *QUEUE)),
+    Contender("fastfork-threads-64", "fastfork", fastfork(*threads(64), *QUEUE)),
+    Contender("fastfork-threads-500", "fastfork", fastfork(*threads(500), *QUEUE)),
+    Contender("gunicorn-gevent", "gunicorn", gunicorn(*GUNICORN_GEVENT)),
+    Contender("gunicorn-gthread-64", "gunicorn", gunicorn("-k", "gthread", *threads(64))),
+    Contender("gunicorn-gthread-500", "gunicorn", gunicorn("-k", "gthread", *threads(500))),
 ]}
 HELLO = {name: servers.TABLE[name] for name in (
     "fastfork", "fastfork-greenlets", "fastfork-gevent", "fastfork-threads", "gunicorn-gevent",
@@ -83,12 +78,18 @@ def take(known, names, connections, options, cores, backend):
     """The rows of a table."""
     rows, running = {}, {}
     env = {"BACKEND_PORT": str(backend.port)} if backend else {}
+
+    def app(name):
+        if not backend:
+            return servers.APP
+        return "asking:cooperative" if name == "fastfork-greenlets" else "asking:blocking"
+
     measure = functools.partial(one_round, backend=backend, cpu=cores[1],
                                 connections=connections, seconds=options.seconds)
     with ExitStack() as stack:
         def start(name):
             running[name] = server = stack.enter_context(servers.Server(
-                known[name], workers=options.workers, cpu=cores[0], env=env))
+                known[name], workers=options.workers, app=app(name), cpus={cores[0]}, env=env))
             server.settle()
             wrk(server.port, cores[1], WARM_UP, connections, patience=PATIENCE)
             return {"version": server.version, "rounds": []}

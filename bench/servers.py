@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import itertools
 import os
+import re
 import shutil
 import signal
 import socket
@@ -20,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import procfs
-from apps import BODY
+from sites.plain import BODY
 
 HERE = Path(__file__).resolve().parent
 PYTHON = os.environ.get("BENCH_PYTHON", str(HERE / ".venv/bin/python"))
 HOST = "127.0.0.1"
-APP = "apps:hello"
+APP = "sites.plain:hello"
 
 # A request is a list of variants, sent in turn: the same header fields have other values from
 # one request to the next where they have in real traffic (many clients, one server).
@@ -54,12 +55,26 @@ class Absent(Exception):
 
 
 @dataclass(frozen=True)
+class Start:
+    """What a contender's command line is made of."""
+
+    port: int
+    workers: int = 1
+    app: str = APP  # MODULE:ATTRIBUTE
+    log: str | None = None  # the access log's file; None: no access log
+
+
+@dataclass(frozen=True)
 class Contender:
-    """One server: its name in tables, the distribution that holds it, its command line."""
+    """One server: its name in tables, the distribution that holds it, its command line.
+
+    `how` is its configuration in one sentence.
+    """
 
     name: str
-    distribution: str | None
-    command: Callable[[int, int], list[str]]  # (workers, port) -> argv
+    distribution: str | None  # None: not a Python distribution
+    command: Callable[[Start], list[str]]
+    how: str = ""
 
     def version(self):
         """The installed version; raises Absent if there is none."""
@@ -77,42 +92,44 @@ class Contender:
         return done.stdout.strip()
 
 
-def fastfork(*flags, app=APP):
-    return lambda workers, port: [
-        PYTHON, "-m", "fastfork", "serve", app, "-w", str(workers), "-b", f"{HOST}:{port}",
-        "--log-level", "warning", *flags]
+def fastfork(*flags):
+    return lambda start: [
+        PYTHON, "-m", "fastfork", "serve", start.app, "-w", str(start.workers),
+        "-b", f"{HOST}:{start.port}", "--log-level", "warning",
+        *(["--access-log", start.log] if start.log else []), *flags]
 
 
-def launch(kind, app=APP):
-    return lambda workers, port: [PYTHON, "launch.py", kind, app, HOST, str(port), str(workers)]
+def launch(kind):
+    return lambda start: [PYTHON, "launch.py", kind, start.app, HOST, str(start.port),
+                          str(start.workers)]
 
 
-def granian(*flags, app=APP):
-    return lambda workers, port: [
-        PYTHON, "-m", "granian", "--interface", "wsgi", app, "--host", HOST,
-        "--port", str(port), "--workers", str(workers), "--log-level", "warning",
+def granian(*flags):
+    return lambda start: [
+        PYTHON, "-m", "granian", "--interface", "wsgi", start.app, "--host", HOST,
+        "--port", str(start.port), "--workers", str(start.workers), "--log-level", "warning",
         "--http", "1", "--no-ws",  # what a WSGI service over plain HTTP/1.1 needs
         *flags]
 
 
-def gunicorn(*flags, app=APP):
-    return lambda workers, port: [
-        PYTHON, "-m", "gunicorn", app, "-b", f"{HOST}:{port}", "-w", str(workers),
-        "--log-level", "warning",
+def gunicorn(*flags):
+    return lambda start: [
+        PYTHON, "-m", "gunicorn", start.app, "-b", f"{HOST}:{start.port}",
+        "-w", str(start.workers), "--log-level", "warning",
         "--no-control-socket",  # it has one name for all servers of a user
         "--keep-alive", "75",  # 2 s by default: idle connections would not live
-        *flags]
+        *(["--access-logfile", start.log] if start.log else []), *flags]
 
 
-def waitress(*flags, app=APP):
-    return lambda workers, port: [
-        PYTHON, "-m", "waitress", f"--listen={HOST}:{port}",
+def waitress(*flags):
+    return lambda start: [
+        PYTHON, "-m", "waitress", f"--listen={HOST}:{start.port}",
         "--connection-limit=16384",  # 100 by default
-        *flags, app]
+        *flags, start.app]
 
 
-def _limit(workers, port):
-    return [str(build_limit()), str(port)]
+def _limit(start):
+    return [str(build_limit()), str(start.port)]
 
 
 GRANIAN_ONE = ("--backlog", "16384",  # also the bound on connections held at once
@@ -128,6 +145,7 @@ TABLE = {c.name: c for c in [
     Contender("bjoern", "bjoern", launch("bjoern")),
     Contender("fastwsgi", "fastwsgi", launch("fastwsgi")),
     Contender("granian", "granian", granian(*GRANIAN_ONE)),
+    Contender("gunicorn-sync", "gunicorn", gunicorn()),
     Contender("gunicorn-gthread", "gunicorn", gunicorn("-k", "gthread", "--threads", "8")),
     Contender("gunicorn-gevent", "gunicorn", gunicorn(*GUNICORN_GEVENT)),
     Contender("waitress", "waitress", waitress("--threads=4")),
@@ -173,32 +191,34 @@ def _die_with_parent():
 class Server:
     """A contender that runs and has answered once; a context manager that ends it.
 
-    `prefix` is a command to run it under (valgrind); `cpu` the core it may use; `patience`
-    the seconds it may take to answer first, and to end; `output` a file for what it says (a
-    temporary one if not given).  `started` is when, by time.perf_counter().  The server is the
-    leader of a session of its own, by which everything it started is found when it is ended.
+    `app` is what it serves; `log` the file of its access log; `prefix` a command to run it under
+    (valgrind); `cpus` the cores it may use; `patience` the seconds it may take to answer first,
+    and to end; `output` a file for what it says (a temporary one if not given).  `started` is
+    when, by time.perf_counter().  The server is the leader of a session of its own, by which
+    everything it started is found when it is ended.
     """
 
-    def __init__(self, contender, *, workers=1, prefix=(), cpu=None, patience=30.0, env=None,
-                 output=None):
+    def __init__(self, contender, *, workers=1, app=APP, log=None, prefix=(), cpus=None,
+                 patience=30.0, env=None, output=None):
         self.contender = contender
         self.version = contender.version()
         self.port = free_port()
+        start = Start(self.port, workers, app, log)
         self.patience = patience
         self.output = output or tempfile.TemporaryFile()  # noqa: SIM115 (see close)
 
         def prepare():
             _die_with_parent()
-            if cpu is not None:
-                os.sched_setaffinity(0, {cpu})
+            if cpus is not None:
+                os.sched_setaffinity(0, cpus)
 
-        # The contender finds `apps` in the current directory.  Nothing of the caller's
+        # The contender finds `sites` in the current directory.  Nothing of the caller's
         # Python environment reaches it.
         full = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         full |= {"PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
         self.started = time.perf_counter()
         self.process = subprocess.Popen(
-            [*prefix, *contender.command(workers, self.port)], cwd=HERE, env=full,
+            [*prefix, *contender.command(start)], cwd=HERE, env=full,
             stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT,
             start_new_session=True, preexec_fn=prepare)
         try:
@@ -214,8 +234,7 @@ class Server:
                 raise RuntimeError(f"did not start: exit status {self.process.returncode}: "
                                    f"{self.last_words()}")
             try:
-                with Client(self.port, timeout=self.patience) as client:
-                    client.ask(MINIMAL)
+                self._ask()
                 break
             except ConnectionRefusedError:
                 pass
@@ -225,6 +244,15 @@ class Server:
             time.sleep(0.02)
         if not procfs.socket_owners(self.pids(), self.port):
             raise RuntimeError(f"port {self.port} belongs to somebody else")
+
+    def _ask(self):
+        """Make a request; raise unless its answer begins as that of a server that works."""
+        with socket.create_connection((HOST, self.port), self.patience) as sock:
+            sock.sendall(MINIMAL[0])
+            with sock.makefile("rb") as answer:
+                line = answer.readline(1024)
+        if not re.match(rb"HTTP/1\.[01] [234]\d\d ", line):
+            raise RuntimeError(f"answered {line!r}: {self.last_words()}")
 
     def last_words(self):
         """The last error that the server wrote of, or else its last line."""

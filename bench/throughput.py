@@ -115,7 +115,7 @@ def main():
         running = {}
 
         def start(name):
-            server = servers.Server(servers.TABLE[name], cpu=cores[0])
+            server = servers.Server(servers.TABLE[name], cpus={cores[0]})
             running[name] = stack.enter_context(server)
             wrk(server.port, cores[1], 1, options.connections, headers)  # warm up
             return {"version": server.version}
