@@ -168,7 +168,7 @@ def _limit(start):
     no_log(start)
     if start.app != APP:
         raise Absent("answers hello only")
-    return [str(build_limit()), str(start.port)]
+    return [str(build("limit")), str(start.port)]
 
 
 def _nginx(start):
@@ -238,9 +238,9 @@ TABLE = {c.name: c for c in [
 ]}
 
 
-def build_limit():
-    """Compile limit.c if it is newer than its program; return the program's path."""
-    source, program = HERE / "limit.c", HERE / "build" / "limit"
+def build(name):
+    """Compile NAME.c if it is newer than its program; return the program's path."""
+    source, program = HERE / f"{name}.c", HERE / "build" / name
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
         compiler = shutil.which(os.environ.get("CC", "cc"))
         if compiler is None:
