@@ -121,27 +121,31 @@ def rounds(*costs, **more):
 
 
 def test_ratios_are_those_of_the_same_round(bench):
-    mine = rounds(10.0, 30.0, 20.0)
-    row = bench.run.summary(bench.works.TABLE["hello"], mine, {
-        "fastfork": rounds(10.0, 10.0, 5.0), "limit": rounds(5.0, 10.0, 20.0), "other": mine,
-        "app-alone": [{"requests": 1, "cpu_us": cost} for cost in (1.0, 2.0, 12.0)]})
+    all_rounds = {
+        "fastfork": rounds(10.0, 10.0, 5.0), "limit": rounds(5.0, 10.0, 20.0),
+        "bjoern": rounds(10.0, 30.0, 20.0),
+        "app-alone": [{"requests": 1, "cpu_us": cost} for cost in (1.0, 2.0, 12.0)]}
+    row = bench.run.summary(bench.works.TABLE["hello"], "bjoern", all_rounds)
     assert row["cpu_us"] == 20 and row["rate"] == 200 and row["p999"] is None
     assert row["spread"] == 2 and row["peak_kib"] == 30
     assert row["ratio"] == {"fastfork": 3, "limit": 2}
     assert row["overhead_us"] == 9
     assert "bytes" not in row
+    # The limit does not call the application.
+    assert "overhead_us" not in bench.run.summary(
+        bench.works.TABLE["hello"], "limit", all_rounds)
 
 
 def test_the_application_alone_has_cpu_time_only(bench):
     alone = [{"requests": 1, "cpu_us": cost} for cost in (2.0, 4.0, 3.0)]
-    row = bench.run.summary(bench.works.TABLE["falcon"], alone, {"app-alone": alone})
+    row = bench.run.summary(bench.works.TABLE["falcon"], "app-alone", {"app-alone": alone})
     assert row["cpu_us"] == 3 and row["rate"] is None and row["peak_kib"] is None
     assert "overhead_us" not in row and row["ratio"] == {}
 
 
 def test_the_log_is_beside_itself_switched_off(bench):
     mine = rounds(20.0, 30.0, 20.0, off_cpu_us=[10.0, 10.0, 16.0])
-    row = bench.run.summary(bench.works.TABLE["log"], mine, {"fastfork": mine})
+    row = bench.run.summary(bench.works.TABLE["log"], "fastfork", {"fastfork": mine})
     assert row["ratio"] == {"fastfork": 1, "off": 2}
 
 
