@@ -220,7 +220,7 @@ def test_an_interrupted_run_ends_everything(bench, fake, monkeypatch):
 def test_the_access_log_has_a_line_for_every_request(bench, tmp_path, lines, enough):
     """2,000 requests in a run of wrk; lines of 66 bytes, so that 992 may have been kept back."""
     log = tmp_path / "log"
-    log.write_bytes((b"x" * 65 + b"\n") * lines)
+    log.write_bytes((b"GET / " + b"x" * 59 + b"\n") * lines + b"goodbye\n" * 2000)
     running = SimpleNamespace(log=log, requests=2000, runs=1,
                               stand=SimpleNamespace(work=bench.works.TABLE["log"]))
     if enough:
