@@ -7,8 +7,8 @@ uses, or opens one.
 import os
 import socket
 
-from apps import hello
 from backend import ANSWER, HOST, QUESTION
+from sites.plain import hello
 
 PATIENCE = 10.0  # seconds
 

@@ -11,22 +11,14 @@ contender after the other, each alone, with four workers.
 
 import os
 import sys
+from dataclasses import replace
 
 import openloop
 import servers
 import table
-from apps import BODY
 from mixed import SLOW
-from servers import (
-    GRANIAN_ONE,
-    GUNICORN_GEVENT,
-    Contender,
-    fastfork,
-    granian,
-    gunicorn,
-    launch,
-    waitress,
-)
+from servers import Contender, granian, gunicorn, waitress
+from sites.plain import BODY
 
 SLOW_EVERY = 100
 WARM_UP = 2.0  # seconds of the same load before it counts
@@ -36,25 +28,21 @@ FAST_REQUEST = servers.MINIMAL[0]
 SLOW_REQUEST = FAST_REQUEST.replace(b"/", b"/slow", 1)
 
 
-def contenders(slow):
-    """The table of this script, with the application whose slow requests `sleep` or use `cpu`."""
-    app = {"sleep": "mixed:sleeping", "cpu": "mixed:burning"}[slow]
-    greenlets = {"sleep": "mixed:cooperative", "cpu": "mixed:burning"}[slow]
-    return {c.name: c for c in [
-        Contender("fastfork", "fastfork", fastfork(app=app)),
-        Contender("fastfork-greenlets", "fastfork", fastfork("--greenlets", "100", app=greenlets)),
-        Contender("fastfork-gevent", "fastfork", fastfork("--green", "gevent", app=app)),
-        Contender("fastfork-threads", "fastfork", fastfork("--threads", "8", app=app)),
-        Contender("gunicorn-sync", "gunicorn", gunicorn(app=app)),
-        Contender("gunicorn-gthread", "gunicorn", gunicorn(
-            "-k", "gthread", "--threads", "4", app=app)),
-        Contender("gunicorn-gevent", "gunicorn", gunicorn(*GUNICORN_GEVENT, app=app)),
-        Contender("granian-one", "granian", granian(*GRANIAN_ONE, app=app)),
-        Contender("granian", "granian", granian(app=app)),  # 128 blocking threads for a worker
-        Contender("bjoern", "bjoern", launch("bjoern", app=app)),
-        # It has one process only: as many threads as gthread has in four.
-        Contender("waitress", "waitress", waitress("--threads=16", app=app)),
-    ]}
+TABLE = {c.name: c for c in [
+    *(servers.TABLE[name] for name in (
+        "fastfork", "fastfork-greenlets", "fastfork-gevent", "fastfork-threads",
+        "gunicorn-sync")),
+    Contender("gunicorn-gthread", "gunicorn", gunicorn("-k", "gthread", "--threads", "4")),
+    servers.TABLE["gunicorn-gevent"],
+    replace(servers.TABLE["granian"], name="granian-one"),
+    Contender("granian", "granian", granian()),  # 128 blocking threads for a worker
+    servers.TABLE["bjoern"],
+    # One process with as many threads as gthread has in four.
+    Contender("waitress", "waitress", waitress("--threads=16")),
+]}
+ONE_PROCESS = ("waitress",)
+APPS = {"sleep": "mixed:sleeping", "cpu": "mixed:burning"}  # by what a slow request does
+GREENLETS_APPS = APPS | {"sleep": "mixed:cooperative"}
 
 
 def measure(contender, options):
@@ -62,7 +50,9 @@ def measure(contender, options):
     requests = openloop.plan(options.rate, WARM_UP + options.seconds, options.connections,
                              0 if options.no_slow else SLOW_EVERY, options.rest)
     measured = [request for request in requests if request.due >= WARM_UP]
-    with servers.Server(contender, workers=options.workers) as server:
+    apps = GREENLETS_APPS if contender.name == "fastfork-greenlets" else APPS
+    workers = 1 if contender.name in ONE_PROCESS else options.workers
+    with servers.Server(contender, workers=workers, app=apps[options.slow]) as server:
         server.settle()
         pids = server.pids()
         load = openloop.OpenLoop((servers.HOST, server.port), requests,
@@ -110,10 +100,9 @@ def main():
                         f"0: strictly in turn ({REST})")
     options = p.parse_args()
     servers.terminate_cleanly()
-    known = contenders(options.slow)
     rows = []
-    for name in table.choose(options.only, known, known):
-        contender = known[name]
+    for name in table.choose(options.only, TABLE, TABLE):
+        contender = TABLE[name]
         rows.append(servers.attempt(name, lambda c=contender: measure(c, options)))
     slow = "none slow" if options.no_slow else (
         f"every {SLOW_EVERY}th takes {SLOW} s ({options.slow})")

@@ -5,7 +5,7 @@ There are three of it, which differ in how a slow request spends its time.
 
 import time
 
-from apps import hello
+from sites.plain import hello
 
 SLOW = 0.5  # seconds
 

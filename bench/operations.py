@@ -3,7 +3,7 @@
 import os
 import time
 
-from apps import BODY
+from sites.plain import BODY
 
 WAIT = 0.1  # seconds
 STEPS = 400_000  # some 35 ms of Python

@@ -33,14 +33,11 @@ import chart
 import servers
 import supervised
 import table
-from apps import BODY
 from operations import WAIT
-from servers import HOST, PYTHON, Contender
+from servers import HOST, PYTHON
+from sites.plain import BODY
 
-TABLE = {c.name: c for c in [
-    Contender("fastfork", "fastfork", supervised.fastfork("operations:app")),
-    Contender("gunicorn-sync", "gunicorn", supervised.gunicorn("operations:app")),
-]}
+TABLE = {"fastfork": supervised.TABLE["fastfork"], "gunicorn-sync": supervised.TABLE["gunicorn"]}
 PATIENCE = 30.0  # seconds without any answer
 WARM_UP = 1.0  # seconds
 WORKER = re.compile(rb"\r\nX-Worker: (\d+)\r\n")
@@ -138,7 +135,8 @@ def start(name, workers, stack):
     running = []
 
     def begin():
-        running.append(stack.enter_context(supervised.Server(TABLE[name], workers)))
+        running.append(stack.enter_context(
+            supervised.Server(TABLE[name], workers, app="operations:app")))
         return {"version": running[0].version}
 
     row = servers.attempt(name, begin)

@@ -24,25 +24,26 @@ SITE = "shop.wsgi:application"
 READY = re.compile(r"Worker (\d+) .*is ready\.")
 
 
-def fastfork(app, *flags):
+def fastfork(*flags):
     """fastfork's command line for a contender."""
-    return lambda workers, port: [
-        PYTHON, "-m", "fastfork", "serve", app, "-w", str(workers), "-b", f"{HOST}:{port}",
-        "--log-level", "debug", "--control", "none", *flags]
+    return lambda start: [
+        PYTHON, "-m", "fastfork", "serve", start.app, "-w", str(start.workers),
+        "-b", f"{HOST}:{start.port}", "--log-level", "debug", "--control", "none", *flags]
 
 
-def gunicorn(app, *flags):
+def gunicorn(*flags):
     """gunicorn's, with its sync workers."""
-    return lambda workers, port: [
-        PYTHON, "-m", "gunicorn", app, "-w", str(workers), "-b", f"{HOST}:{port}",
-        "-c", "gunicorn_ready.py", "--log-level", "warning", "--no-control-socket", *flags]
+    return lambda start: [
+        PYTHON, "-m", "gunicorn", start.app, "-w", str(start.workers),
+        "-b", f"{HOST}:{start.port}", "-c", "gunicorn_ready.py", "--log-level", "warning",
+        "--no-control-socket", *flags]
 
 
 TABLE = {c.name: c for c in [
-    Contender("fastfork", "fastfork", fastfork(SITE)),  # preload is auto
-    Contender("fastfork-no-preload", "fastfork", fastfork(SITE, "--preload", "off")),
-    Contender("gunicorn-preload", "gunicorn", gunicorn(SITE, "--preload")),
-    Contender("gunicorn", "gunicorn", gunicorn(SITE)),
+    Contender("fastfork", "fastfork", fastfork()),  # preload is auto
+    Contender("fastfork-no-preload", "fastfork", fastfork("--preload", "off")),
+    Contender("gunicorn-preload", "gunicorn", gunicorn("--preload")),
+    Contender("gunicorn", "gunicorn", gunicorn()),
 ]}
 
 
@@ -50,14 +51,15 @@ class Server(servers.Server):
     """A contender all of whose workers are ready; `workers` are their pids, `booted` the
     seconds from its start until then."""
 
-    def __init__(self, contender, workers, env=None):
+    def __init__(self, contender, workers, env=None, app=SITE):
         self.wanted = workers
         self.workers = []
         self._pipe, writing = os.pipe()
         self._said = ""
         self._rest = ""
         try:
-            super().__init__(contender, workers=workers, env=env, output=os.fdopen(writing, "wb"))
+            super().__init__(contender, workers=workers, app=app, env=env,
+                             output=os.fdopen(writing, "wb"))
         except BaseException:
             with contextlib.suppress(OSError):
                 os.close(self._pipe)

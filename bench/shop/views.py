@@ -14,7 +14,7 @@ class SearchForm(forms.Form):
 
 
 def health(request):
-    """The answer of `apps.hello`, by which servers.Client knows that the server is there."""
+    """The answer of `sites.plain.hello`, by which servers.Client knows that the server is there."""
     return HttpResponse("Hello, World!\n", content_type="text/plain")
 
 

@@ -1,8 +1,12 @@
-"""The load of bench/blocking.py: what is planned, and from when a latency counts."""
+"""Open loops, in Python and in C: what is planned, and from when a latency counts."""
 
+import contextlib
 import importlib.util
 import itertools
+import json
+import shutil
 import socket
+import subprocess
 import sys
 import threading
 
@@ -46,7 +50,7 @@ class Server:
             thread.start()
 
     def serve(self, number, connection):
-        with connection:
+        with connection, contextlib.suppress(ConnectionError):
             for _ in range(self.requests):
                 request = connection.recv(4096)
                 if not request or (answer := self.respond(number, request)) is None:
@@ -171,3 +175,74 @@ def test_a_server_that_does_not_answer(openloop, monkeypatch):
     missing = pytest.raises(RuntimeError, match="2 requests had no answer")
     with Server(lambda number, request: b"") as server, missing:
         run(openloop, server, openloop.plan(200, 0.01, 2))
+
+
+@pytest.fixture(scope="module")
+def openload(tmp_path_factory):
+    """`openload(server, rate, seconds, connections)`: what the program in C says of its load."""
+    if not (compiler := shutil.which("cc")):
+        pytest.skip("needs a C compiler")
+    directory = tmp_path_factory.mktemp("openload")
+    subprocess.run([compiler, "-O1", "-Wall", "-Wextra", "-Werror", "-o", directory / "openload",
+                    ROOT / "bench/openload.c"], check=True)
+    (directory / "request").write_bytes(FAST)
+
+    def load(server, rate, seconds, connections):
+        done = subprocess.run(
+            [directory / "openload", *map(str, (server.address[1], rate, seconds, connections)),
+             directory / "request"], capture_output=True, text=True, check=True, timeout=60)
+        return json.loads(done.stdout)
+
+    return load
+
+
+def test_the_open_loop_in_c(openload):
+    """It counts from when a request was due: the tenth answer of each of two connections is held
+    back by 0.2 s, for which those behind it wait."""
+    times = {0: 0, 1: 0}
+
+    def respond(number, request):
+        assert request == FAST
+        times[number] += 1
+        if times[number] == 30:
+            threading.Event().wait(0.2)
+        return ANSWER
+
+    with Server(respond) as server:
+        got = openload(server, 200, 0.5, 2)
+    assert (got["requests"], got["sent"], got["errors"], got["connects"]) == (100, 140, 0, 2)
+    assert got["max"] >= 200
+    assert got["p99"] >= 180  # a closed loop has two answers of 200 ms, here others waited as well
+    assert 0 < got["p50"] <= got["p99"] <= got["p999"] <= got["max"]
+    assert sum(times.values()) == 140
+
+
+def test_the_open_loop_in_c_opens_connections_again(openload):
+    closing = ANSWER.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    with Server(lambda number, request: closing) as server:
+        got = openload(server, 100, 0.1, 2)
+    assert (got["connects"], got["errors"]) == (30, 0)
+    with Server(lambda number, request: ANSWER, requests=1) as server:
+        got = openload(server, 20, 0.3, 2)
+    assert (got["connects"], got["errors"]) == (10, 0)
+
+
+@pytest.mark.parametrize(("answer", "trouble"), [
+    (ANSWER.replace(b"200 OK", b"503 Busy"), "not a 200"),
+    (ANSWER.replace(b"Content-Length", b"Length"), "no Content-Length"),
+    (ANSWER + b"more", "longer than it should be"),
+    (None, "closed instead of an answer"),
+    (b"x" * 20000, "too long"),
+])
+def test_the_open_loop_in_c_counts_errors(openload, answer, trouble):
+    with Server(lambda number, request: answer) as server:
+        got = openload(server, 100, 0.1, 2)
+    assert got["errors"] >= 30 and trouble in got["trouble"]
+
+
+def test_the_open_loop_in_c_wants_answers_of_one_length(openload):
+    other = ANSWER.replace(b"12", b"13").replace(b"well", b"well!")
+    answers = itertools.cycle([ANSWER, other])
+    with Server(lambda number, request: next(answers)) as server:
+        got = openload(server, 100, 0.1, 1)
+    assert got["errors"] and "another one than the first" in got["trouble"]

@@ -1,0 +1,267 @@
+"""bench/run.py and what it takes wrk's figures with."""
+
+import importlib
+import json
+import os
+import shutil
+import socket
+import sys
+import threading
+from types import SimpleNamespace
+
+import pytest
+from harness import ROOT
+
+BENCH = ROOT / "bench"
+MODULES = ("run", "works", "wrk")
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """The modules, which find each other in their own directory."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(BENCH))
+    try:
+        yield SimpleNamespace(**{name: importlib.import_module(name) for name in MODULES})
+    finally:
+        sys.path.remove(str(BENCH))
+        for name in set(sys.modules) - before:
+            if str(BENCH) in (getattr(sys.modules[name], "__file__", None) or ""):
+                del sys.modules[name]
+
+
+SAID = {"requests": 300, "seconds": 1.5, "bytes": 30000, "connect": 0, "read": 0, "write": 0,
+        "timeout": 0, "status": 0, "p50": 0.25, "p99": 1.5, "p999": 2.125}
+
+
+def said(**changes):
+    return "Running 1s test @ http://127.0.0.1:1/\n" + json.dumps(SAID | changes) + "\n"
+
+
+def test_what_wrk_says(bench):
+    assert bench.wrk.figures(said()) == {
+        "requests": 300, "bytes": 30000, "rate": 200.0, "p50": 0.25, "p99": 1.5, "p999": 2.125}
+
+
+@pytest.mark.parametrize(("changes", "trouble"), [
+    ({"read": 2, "timeout": 1}, "2 read, 1 timeout"), ({"status": 7}, "7 status"),
+    ({"requests": 0}, "no request"),
+])
+def test_what_is_wrong_in_wrks_figures(bench, changes, trouble):
+    with pytest.raises(RuntimeError, match=trouble):
+        bench.wrk.figures(said(**changes))
+
+
+@pytest.mark.skipif(not shutil.which("wrk"), reason="needs wrk")
+@pytest.mark.parametrize("at_once", [1, 16])
+def test_wrk_sends_the_requests_in_turn_and_counts_their_answers(bench, tmp_path, at_once):
+    seen = []
+
+    def application(head):
+        seen.append(head)
+        return b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+    files = []
+    for n in range(3):
+        files.append(str(tmp_path / f"{n}"))
+        (tmp_path / f"{n}").write_bytes(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % n * at_once)
+    with Answering(application) as port:
+        got = bench.wrk.run(port, max(os.sched_getaffinity(0)), 1, 1, files)
+    numbers = [int(head[5:6]) for head in seen]
+    # wrk has asked for one before, to see what it will send.
+    assert numbers == [(1 + n // at_once) % 3 for n in range(len(numbers))]
+    assert 0 <= len(seen) - got["requests"] <= at_once  # some are under way at the end
+
+
+class Answering:
+    """A server for one connection at a time, in a thread; `application(head)` is each answer."""
+
+    def __init__(self, application):
+        self.application = application
+
+    def serve(self):
+        while True:
+            connection, _ = self.listener.accept()
+            with connection:
+                if self.ending:
+                    return
+                self.talk(connection)
+
+    def talk(self, connection):
+        rest = b""
+        while True:
+            try:
+                if not (more := connection.recv(65536)):
+                    return
+                *heads, rest = (rest + more).split(b"\r\n\r\n")
+                connection.sendall(b"".join(map(self.application, heads)))
+            except ConnectionError:
+                return
+
+    def __enter__(self):
+        self.ending = False
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.thread = threading.Thread(target=self.serve)
+        self.thread.start()
+        self.connect = lambda: socket.create_connection(self.listener.getsockname()).close()
+        return self.listener.getsockname()[1]
+
+    def __exit__(self, *exc):
+        self.ending = True
+        self.connect()
+        self.thread.join()
+        self.listener.close()
+
+
+def rounds(*costs, **more):
+    return [{"requests": 10, "rate": 10.0 * cost, "p50": cost, "p99": cost, "p999": None,
+             "cpu_us": cost, "user_share": 0.5, "waited_share": 0.0, "peak_kib": int(cost),
+             **{key: values[n] for key, values in more.items()}}
+            for n, cost in enumerate(costs)]
+
+
+def test_ratios_are_those_of_the_same_round(bench):
+    all_rounds = {
+        "fastfork": rounds(10.0, 10.0, 5.0), "limit": rounds(5.0, 10.0, 20.0),
+        "bjoern": rounds(10.0, 30.0, 20.0),
+        "app-alone": [{"requests": 1, "cpu_us": cost} for cost in (1.0, 2.0, 12.0)]}
+    row = bench.run.summary(bench.works.TABLE["hello"], "bjoern", all_rounds)
+    assert row["cpu_us"] == 20 and row["rate"] == 200 and row["p999"] is None
+    assert row["spread"] == 2 and row["peak_kib"] == 30
+    assert row["ratio"] == {"fastfork": 3, "limit": 2}
+    assert row["overhead_us"] == 9
+    assert "bytes" not in row
+    # The limit does not call the application.
+    assert "overhead_us" not in bench.run.summary(
+        bench.works.TABLE["hello"], "limit", all_rounds)
+
+
+def test_the_application_alone_has_cpu_time_only(bench):
+    alone = [{"requests": 1, "cpu_us": cost} for cost in (2.0, 4.0, 3.0)]
+    row = bench.run.summary(bench.works.TABLE["falcon"], "app-alone", {"app-alone": alone})
+    assert row["cpu_us"] == 3 and row["rate"] is None and row["peak_kib"] is None
+    assert "overhead_us" not in row and row["ratio"] == {}
+
+
+def test_the_log_is_beside_itself_switched_off(bench):
+    mine = rounds(20.0, 30.0, 20.0, off_cpu_us=[10.0, 10.0, 16.0])
+    row = bench.run.summary(bench.works.TABLE["log"], "fastfork", {"fastfork": mine})
+    assert row["ratio"] == {"fastfork": 1, "off": 2}
+
+
+class Fake:
+    """A contender that fails at what its name says; `closed` has those that were ended."""
+
+    version = "1"
+    closed, order = [], []
+
+    def __init__(self, name, stand):
+        if name == "absent":
+            raise Fake.absent("has no access log")
+        self.name = name
+
+    def prepare(self):
+        assert self.name != "broken"
+        if self.name == "wrong":
+            raise ValueError("another body")
+
+    def round(self, seconds):
+        Fake.order.append(self.name)
+        if self.name == "failing" and Fake.order.count("failing") == 2:
+            raise RuntimeError("wrk: errors: 1 read")
+        if self.name == "broken":
+            raise KeyboardInterrupt
+        return {"requests": 1, "cpu_us": 1.0}
+
+    def verify(self):
+        if self.name == "forgetful":
+            raise RuntimeError("1 lines in the access log after 9 requests")
+
+    def close(self):
+        Fake.closed.append(self.name)
+
+
+@pytest.fixture
+def fake(bench, monkeypatch):
+    monkeypatch.setattr(bench.run, "Running", Fake)
+    monkeypatch.setattr(Fake, "absent", bench.run.servers.Absent, raising=False)
+    monkeypatch.setattr(Fake, "closed", [])
+    monkeypatch.setattr(Fake, "order", [])
+    return Fake
+
+
+def taken(bench, *names):
+    return bench.run.take(bench.works.TABLE["hello"], names,
+                          SimpleNamespace(rounds=3, seconds=1), [0, 1])
+
+
+def test_an_error_makes_a_row_invalid_and_the_others_go_on(bench, fake):
+    rows = taken(bench, "good", "wrong", "failing", "absent", "forgetful")
+    assert fake.order == ["good", "failing", "forgetful"] * 2 + ["good", "forgetful"]
+    assert {row["name"]: row.get("error") for row in rows} == {
+        "good": None, "wrong": "invalid: ValueError: another body",
+        "failing": "invalid: RuntimeError: wrk: errors: 1 read",
+        "absent": "absent: has no access log",
+        "forgetful": "invalid: RuntimeError: 1 lines in the access log after 9 requests"}
+    assert all(row["work"] == "hello" and row["workers"] == 1 for row in rows)
+    assert [row for row in rows if "cpu_us" in row] == [row for row in rows if "error" not in row]
+    assert sorted(fake.closed) == ["failing", "forgetful", "good", "wrong"]
+
+
+def test_an_interrupted_run_ends_everything(bench, fake, monkeypatch):
+    monkeypatch.setattr(fake, "prepare", lambda self: None)
+    with pytest.raises(KeyboardInterrupt):
+        taken(bench, "good", "broken")
+    assert sorted(fake.closed) == ["broken", "good"]
+
+
+@pytest.mark.parametrize(("lines", "enough"), [
+    (900, False), (1100, True), (2000, True), (2074, True), (2075, False)])
+def test_the_access_log_has_a_line_for_every_request(bench, tmp_path, lines, enough):
+    """2,000 requests in a run of wrk; lines of 66 bytes, so that 992 may have been kept back."""
+    log = tmp_path / "log"
+    log.write_bytes((b"GET / " + b"x" * 59 + b"\n") * lines + b"goodbye\n" * 2000)
+    running = SimpleNamespace(log=log, requests=2000, runs=1,
+                              stand=SimpleNamespace(work=bench.works.TABLE["log"]))
+    if enough:
+        bench.run.Running.verify(running)
+    else:
+        with pytest.raises(RuntimeError, match=f"{lines} lines"):
+            bench.run.Running.verify(running)
+
+
+def test_works_name_contenders_that_there_are(bench):
+    known = {*bench.run.servers.TABLE, bench.run.ALONE}
+    for work in bench.works.TABLE.values():
+        assert set(work.names()) <= known
+        assert work.app.partition(":")[0].startswith("sites.")
+
+
+def test_a_plan_of_some(bench):
+    options = SimpleNamespace(work="latency,hello", only="limit,fastfork,app-alone")
+    assert bench.run.plan(options) == {
+        "latency": ["fastfork"], "hello": ["fastfork", "limit", "app-alone"]}
+
+
+def test_an_update_replaces_a_works_results(bench, tmp_path, monkeypatch):
+    file = tmp_path / "run.json"
+    monkeypatch.setattr(bench.wrk, "version", lambda: "4.1.0")
+    monkeypatch.setattr(bench.run.servers, "PYTHON", sys.executable)
+    monkeypatch.setattr(bench.run, "described", lambda name, work: {"version": work.name})
+    hello, log = bench.works.TABLE["hello"], bench.works.TABLE["log"]
+
+    def run(rate, *works, update):
+        options = SimpleNamespace(json=None if update else file, update=file if update else None,
+                                  rounds=1, seconds=1)
+        results = bench.run.Results(options, {work.name: ["fastfork"] for work in works})
+        for work in works:
+            results.add(work, [{"work": work.name, "name": "fastfork", "rate": rate}])
+            assert json.loads(file.read_text())["complete"] is False
+        results.finish()
+        return json.loads(file.read_text())
+
+    first = run(1, hello, log, update=False)
+    assert first["complete"] and first["contenders"] == {"fastfork": {"version": "hello"}}
+    second = run(2, log, update=True)
+    assert [(row["work"], row["rate"]) for row in second["results"]] == [("hello", 1), ("log", 2)]
+    assert set(second["works"]) == {"hello", "log"}
