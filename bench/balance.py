@@ -25,7 +25,7 @@ import time
 import procfs
 import servers
 import table
-from throughput import wrk_command, wrk_figures
+import wrk
 
 DEFAULT = ("fastfork", "fastfork-greenlets", "fastfork-gevent", "fastfork-threads", "bjoern",
            "granian", "gunicorn-gthread")
@@ -60,20 +60,20 @@ class Newcomer(servers.Client):
 @contextlib.contextmanager
 def busy(server):
     """wrk asks for hello meanwhile; an answer that is not as it should be raises at the end."""
-    wrk = subprocess.Popen(wrk_command(server.port, int(PATIENCE), BUSY_CONNECTIONS),
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    load = subprocess.Popen(wrk.command(server.port, int(PATIENCE), BUSY_CONNECTIONS),
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         wait_for(server, lambda ports: len(ports) >= BUSY_CONNECTIONS, "wrk did not connect")
         time.sleep(BUSY)
         yield
-        wrk.send_signal(signal.SIGINT)  # it says then what it has seen
-        said, trouble = wrk.communicate(timeout=PATIENCE)
-        if wrk.returncode:
-            raise RuntimeError(f"wrk: exit status {wrk.returncode}: {trouble.strip()}")
-        wrk_figures(said)
+        load.send_signal(signal.SIGINT)  # it says then what it has seen
+        said, trouble = load.communicate(timeout=PATIENCE)
+        if load.returncode:
+            raise RuntimeError(f"wrk: exit status {load.returncode}: {trouble.strip()}")
+        wrk.figures(said)
     finally:
-        wrk.kill()
-        wrk.communicate()
+        load.kill()
+        load.communicate()
 
 
 def wait_for(server, condition, otherwise):

@@ -37,9 +37,10 @@ TABLE = {c.name: c for c in [
     replace(servers.TABLE["granian"], name="granian-one"),
     Contender("granian", "granian", granian()),  # 128 blocking threads for a worker
     servers.TABLE["bjoern"],
-    # It has one process only: as many threads as gthread has in four.
+    # One process with as many threads as gthread has in four.
     Contender("waitress", "waitress", waitress("--threads=16")),
 ]}
+ONE_PROCESS = ("waitress",)
 APPS = {"sleep": "mixed:sleeping", "cpu": "mixed:burning"}  # by what a slow request does
 GREENLETS_APPS = APPS | {"sleep": "mixed:cooperative"}
 
@@ -50,7 +51,8 @@ def measure(contender, options):
                              0 if options.no_slow else SLOW_EVERY, options.rest)
     measured = [request for request in requests if request.due >= WARM_UP]
     apps = GREENLETS_APPS if contender.name == "fastfork-greenlets" else APPS
-    with servers.Server(contender, workers=options.workers, app=apps[options.slow]) as server:
+    workers = 1 if contender.name in ONE_PROCESS else options.workers
+    with servers.Server(contender, workers=workers, app=apps[options.slow]) as server:
         server.settle()
         pids = server.pids()
         load = openloop.OpenLoop((servers.HOST, server.port), requests,

@@ -8,7 +8,7 @@ and waits 50 ms for the answer; wrk has N connections with a request each on its
 table, which --hello takes alone, is that of the hello application at full speed: what a way of
 running handlers costs where nobody waits.
 
-As in throughput.py all contenders of a table are up at the same time and take turns; the server
+As in run.py all contenders of a table are up at the same time and take turns; the server
 is pinned to the first core, wrk and the backend to the second; CPU time is the scheduler's
 account of the server's whole process tree.  A contender's ratio is taken against its peer, which
 runs handlers in the same way, in the same round.
@@ -24,9 +24,9 @@ import idle
 import procfs
 import servers
 import table
+import wrk
 from backend import WAIT, Backend
 from servers import GUNICORN_GEVENT, Contender, fastfork, gunicorn
-from throughput import wrk
 
 PATIENCE = 15  # seconds for an answer: with few threads most of them are spent in a queue
 WARM_UP = 2  # seconds
@@ -64,13 +64,12 @@ def one_round(server, backend, cpu, connections, seconds):
     pids = server.pids()
     others = [backend.pid] if backend else []
     before, others_before = procfs.Cpu(pids), procfs.Cpu(others)
-    requests, rate, p50, p99 = wrk(server.port, cpu, seconds, connections, patience=PATIENCE)
+    got = wrk.run(server.port, cpu, seconds, connections, patience=PATIENCE)
     if server.pids() != pids:
         raise RuntimeError("a process ended or was started while it was measured")
     spent, user_share, waited = procfs.Cpu(pids).since(before)
     busy, _, _ = procfs.Cpu(others).since(others_before)
-    return {"requests": requests, "rate": rate, "p50": p50, "p99": p99,
-            "cpu_us": spent / requests * 1e6, "user_share": user_share,
+    return {**got, "cpu_us": spent / got["requests"] * 1e6, "user_share": user_share,
             "waited_share": waited / spent, "backend_share": busy / seconds}
 
 
@@ -91,7 +90,7 @@ def take(known, names, connections, options, cores, backend):
             running[name] = server = stack.enter_context(servers.Server(
                 known[name], workers=options.workers, app=app(name), cpus={cores[0]}, env=env))
             server.settle()
-            wrk(server.port, cores[1], WARM_UP, connections, patience=PATIENCE)
+            wrk.run(server.port, cores[1], WARM_UP, connections, patience=PATIENCE)
             return {"version": server.version, "rounds": []}
 
         for name in names:
@@ -119,7 +118,7 @@ def summary(rounds, peers_rounds):
     spread = max(r["cpu_us"] for r in rounds) / min(r["cpu_us"] for r in rounds) - 1
     row = {"rate": f"{median('rate'):.0f}", "cpu": f"{cpu:.1f}", "per_cpu": f"{1e6 / cpu:.0f}",
            "spread": f"{spread:.0%}", "backend": f"{median('backend_share'):.0%}",
-           "p50": rounds[-1]["p50"], "p99": rounds[-1]["p99"]}
+           "p50": f"{median('p50'):.2f}", "p99": f"{median('p99'):.2f}"}
     if peers_rounds:
         ratio = statistics.median(
             theirs["cpu_us"] / ours["cpu_us"]
@@ -130,7 +129,7 @@ def summary(rounds, peers_rounds):
 
 COLUMNS = [("version", "version"), ("req/s", "rate"), ("CPU µs", "cpu"),
            ("req/CPU s", "per_cpu"), ("vs peer", "ratio"), ("spread", "spread"),
-           ("p50", "p50"), ("p99", "p99")]
+           ("p50 ms", "p50"), ("p99 ms", "p99")]
 
 
 def main():

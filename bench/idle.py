@@ -9,6 +9,7 @@ before.  A row is valid only if all N connections are still open at the end and 
 them still gets answers.
 """
 
+import contextlib
 import os
 import resource
 import select
@@ -49,6 +50,40 @@ def newcomer_latency(port):
     return statistics.median(times)
 
 
+@contextlib.contextmanager
+def resting(port, connections, patience=30.0, opening=OPENING):
+    """So many connections that have made one request each, as a list; closed at the end.
+
+    Every answer may take `patience` seconds, all of them together `opening`.
+    """
+    clients = []
+    try:
+        end = time.monotonic() + opening
+        for n in range(connections):
+            if time.monotonic() > end:
+                raise RuntimeError(f"only {n} connections within {opening:.0f} s")
+            source = f"127.0.0.{1 + n // PER_ADDRESS}"
+            client = servers.Client(port, timeout=patience, source=source)
+            clients.append(client)
+            try:
+                client.ask(servers.MINIMAL)
+            except TimeoutError:
+                raise RuntimeError(f"connection {n + 1} of {connections} had no answer "
+                                   f"within {patience:.0f} s") from None
+        yield clients
+    finally:
+        for client in clients:
+            client.close()
+
+
+def check(clients):
+    """Raise unless all of the connections are open and a sample of them gets answers."""
+    if gone := closed(clients):
+        raise RuntimeError(f"{gone} of {len(clients)} connections did not stay open")
+    for client in clients[::max(1, len(clients) // SAMPLE)]:
+        client.ask(servers.MINIMAL)
+
+
 def closed(clients):
     """How many of the connections the server has closed (or written to unasked)."""
     poll = select.epoll()
@@ -74,33 +109,18 @@ def settled_pss(pids):
 
 def measure(contender, connections):
     """One row."""
-    clients = []
     with servers.Server(contender) as server:
-        try:
-            pids = server.pids()
-            with servers.Client(server.port) as client:
-                client.ask(servers.MINIMAL, 1000)
-            before_ms = newcomer_latency(server.port)
-            before = settled_pss(pids)
-            end = time.monotonic() + OPENING
-            for n in range(connections):
-                if time.monotonic() > end:
-                    raise RuntimeError(f"only {n} connections within {OPENING:.0f} s")
-                source = f"127.0.0.{1 + n // PER_ADDRESS}"
-                client = servers.Client(server.port, source=source)
-                clients.append(client)
-                client.ask(servers.MINIMAL)
+        pids = server.pids()
+        with servers.Client(server.port) as client:
+            client.ask(servers.MINIMAL, 1000)
+        before_ms = newcomer_latency(server.port)
+        before = settled_pss(pids)
+        with resting(server.port, connections) as clients:
             after = settled_pss(pids)
             after_ms = newcomer_latency(server.port)
             if server.pids() != pids:
                 raise RuntimeError("a process ended or was started while it was measured")
-            if gone := closed(clients):
-                raise RuntimeError(f"{gone} of {connections} connections did not stay open")
-            for client in clients[::max(1, connections // SAMPLE)]:
-                client.ask(servers.MINIMAL)
-        finally:
-            for client in clients:
-                client.close()
+            check(clients)
     grown = (after - before) / connections
     return {"version": server.version, "kib": f"{grown:.2f}", "kib_value": grown,
             "before": f"{before / 1024:.1f}", "after": f"{after / 1024:.1f}",

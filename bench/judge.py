@@ -5,7 +5,7 @@ The functions here only compare; bench/instructions.py counts, and `--check` doe
 
 from dataclasses import dataclass
 
-LIMIT = 0.02            # of the baseline's count; counts of one source differ by a sixth of it at most
+LIMIT = 0.02            # of the baseline's count; counts of one source differ by a fifth of it
 
 WITHIN, DEARER, UNKNOWN = range(3)      # what the command's exit status says
 

@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 PYTHON = os.environ.get("BENCH_PYTHON", str(HERE / ".venv/bin/python"))
 HOST = "127.0.0.1"
 APP = "sites.plain:hello"
+FILE_APP = "sites.plain:file"  # of the file that the environment variable BENCH_FILE names
 
 # A request is a list of variants, sent in turn: the same header fields have other values from
 # one request to the next where they have in real traffic (many clients, one server).
@@ -51,7 +52,7 @@ TWELVE = [
 
 
 class Absent(Exception):
-    """The contender is not installed here."""
+    """The contender is not installed here, or does not have what it is asked for."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class Contender:
 
     def version(self):
         """The installed version; raises Absent if there is none."""
+        if self.name == "nginx":
+            return _nginx_version()
         if self.distribution is None:
             return "-"
         if not Path(PYTHON).exists():
@@ -92,6 +95,7 @@ class Contender:
         return done.stdout.strip()
 
 
+# -- command lines -----------------------------------------------------------------------
 def fastfork(*flags):
     return lambda start: [
         PYTHON, "-m", "fastfork", "serve", start.app, "-w", str(start.workers),
@@ -99,17 +103,32 @@ def fastfork(*flags):
         *(["--access-log", start.log] if start.log else []), *flags]
 
 
-def launch(kind):
-    return lambda start: [PYTHON, "launch.py", kind, start.app, HOST, str(start.port),
-                          str(start.workers)]
+def launch(kind, *, workers=True, log=False):
+    """A server that launch.py starts; whether it can have several workers, and an access log."""
+    def command(start):
+        if not workers:
+            one_process(start)
+        if not log:
+            no_log(start)
+        return [PYTHON, "launch.py", kind, start.app, HOST, str(start.port), str(start.workers),
+                *([start.log] if start.log else [])]
+    return command
 
 
 def granian(*flags):
-    return lambda start: [
-        PYTHON, "-m", "granian", "--interface", "wsgi", start.app, "--host", HOST,
-        "--port", str(start.port), "--workers", str(start.workers), "--log-level", "warning",
-        "--http", "1", "--no-ws",  # what a WSGI service over plain HTTP/1.1 needs
-        *flags]
+    def command(start):
+        argv = [
+            PYTHON, "-m", "granian", "--interface", "wsgi", start.app, "--host", HOST,
+            "--port", str(start.port), "--workers", str(start.workers),
+            "--log-level", "warning",
+            "--http", "1", "--no-ws",  # what a WSGI service over plain HTTP/1.1 needs
+            *flags]
+        if not start.log:
+            return argv
+        # It writes its access log to standard output.
+        return ["sh", "-c", 'log=$1; shift; exec "$@" >>"$log"', "sh", start.log,
+                *argv, "--access-log"]
+    return command
 
 
 def gunicorn(*flags):
@@ -121,40 +140,107 @@ def gunicorn(*flags):
         *(["--access-logfile", start.log] if start.log else []), *flags]
 
 
-def waitress(*flags):
+def uwsgi(*flags):
     return lambda start: [
-        PYTHON, "-m", "waitress", f"--listen={HOST}:{start.port}",
-        "--connection-limit=16384",  # 100 by default
-        *flags, start.app]
+        PYTHON, "-c", "import pyuwsgi; pyuwsgi.run()",
+        "--http11-socket", f"{HOST}:{start.port}",  # http-socket does not keep connections
+        "--module", start.app, "--need-app",
+        "--processes", str(start.workers),
+        "--master", "--die-on-term",  # without the second SIGTERM is a reload
+        "--single-interpreter",  # it has one application
+        "--listen", Path("/proc/sys/net/core/somaxconn").read_text().strip(),  # 100 by default
+        *(["--logto", start.log] if start.log else ["--disable-logging"]), *flags]
+
+
+def waitress(*flags):
+    def command(start):
+        one_process(start)
+        no_log(start)
+        return [
+            PYTHON, "-m", "waitress", f"--listen={HOST}:{start.port}",
+            "--connection-limit=16384",  # 100 by default
+            *flags, start.app]
+    return command
 
 
 def _limit(start):
-    return [str(build_limit()), str(start.port)]
+    one_process(start)
+    no_log(start)
+    if start.app != APP:
+        raise Absent("answers hello only")
+    return [str(build("limit")), str(start.port)]
+
+
+def _nginx(start):
+    if start.app != FILE_APP:
+        raise Absent("serves files only")
+    return launch("nginx", log=True)(start)
+
+
+def one_process(start):
+    if start.workers > 1:
+        raise Absent("has one process only")
+
+
+def no_log(start):
+    if start.log:
+        raise Absent("has no access log")
 
 
 GRANIAN_ONE = ("--backlog", "16384",  # also the bound on connections held at once
                "--blocking-threads", "1")  # one handler at a time, as the others
 GUNICORN_GEVENT = ("-k", "gevent", "--worker-connections", "16384")  # 1000 by default
+# A thread stays with its connection as long as that is kept: one for each of the 64 that most
+# works have, and some for those who ask meanwhile.
+UWSGI_THREADS = ("--threads", "72")
 
 TABLE = {c.name: c for c in [
-    Contender("fastfork", "fastfork", fastfork()),
+    Contender("fastfork", "fastfork", fastfork(),
+              "As it is by default: one handler at a time in a worker."),
     Contender("fastfork-greenlets", "fastfork", fastfork("--greenlets", "100")),
     Contender("fastfork-gevent", "fastfork", fastfork("--green", "gevent")),
     Contender("fastfork-threads", "fastfork", fastfork("--threads", "8")),
-    Contender("limit", None, _limit),
-    Contender("bjoern", "bjoern", launch("bjoern")),
-    Contender("fastwsgi", "fastwsgi", launch("fastwsgi")),
-    Contender("granian", "granian", granian(*GRANIAN_ONE)),
-    Contender("gunicorn-sync", "gunicorn", gunicorn()),
-    Contender("gunicorn-gthread", "gunicorn", gunicorn("-k", "gthread", "--threads", "8")),
-    Contender("gunicorn-gevent", "gunicorn", gunicorn(*GUNICORN_GEVENT)),
-    Contender("waitress", "waitress", waitress("--threads=4")),
+    Contender("limit", None, _limit,
+              "A bare epoll server in C (`limit.c`) that parses nothing and always sends the "
+              "same bytes: what the machine and the load generator leave to a server."),
+    Contender("bjoern", "bjoern", launch("bjoern"),
+              "One handler at a time; more workers are forked after `bjoern.listen()`, as its "
+              "documentation does it; a longer listen queue."),
+    Contender("fastwsgi", "fastwsgi", launch("fastwsgi"),
+              "One handler at a time; TCP_NODELAY on and a longer listen queue, for what it "
+              "sends in several pieces and for many connections at once."),
+    Contender("granian", "granian", granian(*GRANIAN_ONE),
+              "WSGI over HTTP/1.1; one blocking thread, because more of them only wait for "
+              "the GIL where handlers do not wait; room for 16,384 connections."),
+    Contender("uwsgi", "pyuwsgi", uwsgi(*UWSGI_THREADS),
+              "`--http11-socket`, its HTTP server that keeps connections, without a router "
+              "process; a thread stays with its connection, so there are 72 of them: with fewer "
+              "than there are connections, the others would get no answer; request log off."),
+    Contender("gunicorn-sync", "gunicorn", gunicorn(),
+              "Its default worker: one request at a time, a connection for each. With its "
+              "parser in Python: the one in C that it can use did not install."),
+    Contender("gunicorn-gthread", "gunicorn", gunicorn("-k", "gthread", "--threads", "8"),
+              "Eight threads in a worker, connections kept for 75 s. With its parser in Python."),
+    Contender("gunicorn-gevent", "gunicorn", gunicorn(*GUNICORN_GEVENT),
+              "A greenlet for each of up to 16,384 connections of a worker, kept for 75 s. With "
+              "its parser in Python."),
+    Contender("waitress", "waitress", waitress("--threads=4"),
+              "One process with four threads, its default; room for 16,384 connections."),
+    Contender("cheroot", "cheroot", launch("cheroot", workers=False),
+              "One process with ten threads, its default; 16,384 connections may be kept (ten "
+              "by default) for 75 s, and the listen queue is longer than its five."),
+    Contender("gevent-pywsgi", "gevent", launch("gevent", workers=False, log=True),
+              "One process with a greenlet for each connection; `log=None`: by default it "
+              "writes an access log."),
+    Contender("nginx", None, _nginx,
+              "For files only: `sendfile` and `tcp_nopush` on, access log off, a worker process "
+              "for each worker."),
 ]}
 
 
-def build_limit():
-    """Compile limit.c if it is newer than its program; return the program's path."""
-    source, program = HERE / "limit.c", HERE / "build" / "limit"
+def build(name):
+    """Compile NAME.c if it is newer than its program; return the program's path."""
+    source, program = HERE / f"{name}.c", HERE / "build" / name
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
         compiler = shutil.which(os.environ.get("CC", "cc"))
         if compiler is None:
@@ -162,6 +248,14 @@ def build_limit():
         program.parent.mkdir(exist_ok=True)
         subprocess.run([compiler, "-O2", "-Wall", "-o", program, source], check=True)
     return program
+
+
+def _nginx_version():
+    """nginx's version, of which it tells on its standard error; raises Absent without nginx."""
+    if shutil.which("nginx") is None:
+        raise Absent("not installed: apt-get install nginx-light")
+    done = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True)
+    return done.stderr.rpartition("/")[2].split()[0]
 
 
 def free_port():
@@ -195,7 +289,8 @@ class Server:
     (valgrind); `cpus` the cores it may use; `patience` the seconds it may take to answer first,
     and to end; `output` a file for what it says (a temporary one if not given).  `started` is
     when, by time.perf_counter().  The server is the leader of a session of its own, by which
-    everything it started is found when it is ended.
+    everything it started is found when it is ended.  Its temporary files go with it; `command`
+    is its command line.
     """
 
     def __init__(self, contender, *, workers=1, app=APP, log=None, prefix=(), cpus=None,
@@ -203,7 +298,8 @@ class Server:
         self.contender = contender
         self.version = contender.version()
         self.port = free_port()
-        start = Start(self.port, workers, app, log)
+        self.command = contender.command(Start(self.port, workers, app, log))
+        self.log = log
         self.patience = patience
         self.output = output or tempfile.TemporaryFile()  # noqa: SIM115 (see close)
 
@@ -215,10 +311,12 @@ class Server:
         # The contender finds `sites` in the current directory.  Nothing of the caller's
         # Python environment reaches it.
         full = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-        full |= {"PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
+        self.folder = tempfile.TemporaryDirectory(prefix="bench")
+        full |= {"PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1",
+                 "TMPDIR": self.folder.name, **(env or {})}
         self.started = time.perf_counter()
         self.process = subprocess.Popen(
-            [*prefix, *contender.command(start)], cwd=HERE, env=full,
+            [*prefix, *self.command], cwd=HERE, env=full,
             stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT,
             start_new_session=True, preexec_fn=prepare)
         try:
@@ -304,6 +402,7 @@ class Server:
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
         self.output.close()
+        self.folder.cleanup()
 
     def __enter__(self):
         return self
