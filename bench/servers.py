@@ -429,23 +429,25 @@ class Client:
             raise
         self.port = self.sock.getsockname()[1]
 
-    def ask(self, variants, times=1):
-        """Send a request, read the whole answer and check it; `times` times, one by one."""
+    def ask(self, variants, times=1, answers=1):
+        """Send a request (or `answers` pipelined ones), read the whole answer and check it;
+        `times` times, one by one."""
         for request in itertools.islice(itertools.cycle(variants), times):
             self.sock.sendall(request)
-            self.check()
+            self.check(answers)
 
-    def check(self):
-        """Read one whole answer; raise unless it is a 200 with the body of the app."""
+    def check(self, answers=1):
+        """Read so many whole answers; raise unless each is a 200 with the body of the app."""
         data = b""
-        while not data.endswith(BODY):
+        while data.count(BODY) < answers:
             more = self.sock.recv(65536)
             if not more:
                 raise ConnectionError(f"closed by the server after {data[:80]!r}")
             data += more
-            if len(data) > 4096:
+            if len(data) > 4096 * answers:
                 raise ValueError(f"not the expected answer: {data[:80]!r}")
-        if not data.startswith((b"HTTP/1.1 200 ", b"HTTP/1.0 200 ")):
+        if (not data.startswith((b"HTTP/1.1 200 ", b"HTTP/1.0 200 ")) or not data.endswith(BODY)
+                or len(re.findall(rb"HTTP/1\.[01] 200 ", data)) != answers):
             raise ValueError(f"not the expected answer: {data[:80]!r}")
 
     def close(self):

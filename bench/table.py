@@ -66,9 +66,9 @@ def show(title, columns, rows, notes=()):
     sys.stdout.flush()
 
 
-def save(file, command, results):
-    """Write `results` and the machine's facts to `file`, if one is given."""
+def save(file, command, results, **more):
+    """Write `results`, the machine's facts and whatever else to `file`, if one is given."""
     if file:
         document = {"command": command, "arguments": sys.argv[1:], "machine": machine(),
-                    "results": results}
+                    **more, "results": results}
         Path(file).write_text(json.dumps(document, indent=1) + "\n")

@@ -1,5 +1,9 @@
-"""Whole requests: in memory, sixteen in one piece, with a body, and over a loopback socket
-with the worker's loop running in a thread of its own."""
+"""Whole requests: in memory, sixteen in one piece, with a body, and over the sockets of a worker
+in a process of its own."""
+
+import socket
+
+import pytest
 
 GET = (b"GET /path?query=1 HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\n"
        b"Accept: */*\r\n\r\n")
@@ -30,19 +34,7 @@ def test_post_1k(feed, measure):
     assert measure(feed(length_of_body), POST).endswith(b"\r\n\r\n1024")
 
 
-def over(client, ending):
-    """A bytes-in, bytes-out function over a socket; an answer is whole when `ending` came."""
-    def feed(request):
-        client.sendall(request)
-        data = client.recv(65536)
-        while not data.endswith(ending):
-            more = client.recv(65536)
-            assert more, data
-            data += more
-        return data
-
-    return feed
-
-
-def test_over_loopback(serve, measure):
-    measure(over(serve(hello), b"Hello, World!\n"), GET)
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX], ids=["loopback", "pair"])
+def test_over_sockets(serve, measure, family):
+    data = measure(serve(hello, family).feed, GET)
+    assert data.endswith(b"\r\n\r\nHello, World!\n")
