@@ -80,7 +80,7 @@ def works(results):
     """A section for each work."""
     for name, work in results.works().items():
         yield f"### {cell(work['title'])}"
-        yield cell(work["load"]) + (f". {cell(work['note'])}" if work.get("note") else "")
+        yield f"`{work['load']}`" + (f". {cell(work['note'])}" if work.get("note") else "")
         yield work_table(results, name)
 
 
@@ -109,9 +109,11 @@ def absolute(results):
 
 
 def contenders(results):
-    rows = [[WORDS.get(name, cell(name)), cell(c.get("version") or "absent"), cell(c["how"]),
+    found = results.get("run")["contenders"]
+    order = sorted(found.items(), key=lambda c: (c[0] in REFERENCES, c[0] != OURS, c[0]))
+    rows = [[WORDS.get(name, cell(name)), cell(c["version"]), cell(c["how"]),
              f"`{' '.join(c['command'].split())}`".replace("|", "\\|") if c["command"] else ""]
-            for name, c in results.get("run")["contenders"].items()]
+            for name, c in order]
     yield table(["server", "version", "configuration", "command"], rows, left=4)
 
 
@@ -142,7 +144,10 @@ def hello_short(results):
 
 def frameworks_short(results):
     """What each server adds to an API's request, for the README."""
-    names = [name for name in ("falcon", "flask", "django") if name in results.works()]
+    names = [name for name in standing.API_WORKS if name in results.works()]
+    if not names:
+        yield "No API was part of the run."
+        return
     found = {}
     for name in names:
         for row in results.rows(name):

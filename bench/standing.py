@@ -149,13 +149,13 @@ def cheaper(row, ours):
     return None
 
 
-def smaller(key, unit, scale=lambda value: value):
+def smaller(key, unit, scale=lambda value: value, by_round=True):
     def compare(row, ours):
         theirs, own = row.get(key), ours.get(key)
         if theirs is None or own is None or theirs >= own:
             return None
         return (f"{row['name']} has {figure(scale(theirs))} {unit} against "
-                f"{figure(scale(own))} {unit}{rounds_less(row, ours, key)}")
+                f"{figure(scale(own))} {unit}{rounds_less(row, ours, key) if by_round else ''}")
 
     return compare
 
@@ -164,7 +164,7 @@ METRICS = {
     "CPU time per request": cheaper,
     "A server's own CPU time per request": smaller("overhead_us", "µs"),
     "p99 latency": smaller("p99", "ms"),
-    "Peak memory": smaller("peak_kib", "MiB", mebibytes),
+    "Peak memory": smaller("peak_kib", "MiB", mebibytes, by_round=False),
 }
 
 

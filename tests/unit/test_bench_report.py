@@ -48,8 +48,9 @@ def results(tmp_path):
 def run(rows):
     works = dict.fromkeys(row["work"] for row in rows)
     return {"command": "run", "arguments": [], "machine": MACHINE, "contenders": {
-                "fastfork": {"version": "1", "command": "fastfork serve a|b", "how": "one"},
-                "cheroot": {"version": "absent: not installed", "command": "", "how": "ten"}},
+                "cheroot": {"version": "absent: not installed", "command": "", "how": "ten"},
+                "limit": {"version": "-", "command": "limit PORT", "how": "bare"},
+                "fastfork": {"version": "1", "command": "fastfork serve a|b", "how": "one"}},
             "works": {name: {"title": f"The {name}", "load": "wrk -c64", "unit": "request",
                              "note": ""} for name in works}, "results": rows}
 
@@ -88,7 +89,7 @@ def names(text):
 # -- tables ----------------------------------------------------------------------------------
 def test_the_table_of_a_work(results, blocks):
     text = blocks.block(results(HELLO), "works")
-    assert text.startswith("### The hello\n\nwrk -c64\n\n| server | CPU x fastfork | CPU x bare C")
+    assert text.startswith("### The hello\n\n`wrk -c64`\n\n| server | CPU x fastfork | CPU x")
     assert names(text) == ["*bare C server*", "bjoern", "**fastfork**", "fastwsgi",
                            "gunicorn-gthread", "waitress", "granian"]
     assert lines(text, "| bjoern")[0].startswith("| bjoern | 0.90 | 1.12 | 0.50 | 0.90 | 20.0 |")
@@ -138,8 +139,10 @@ def test_a_run_that_was_interrupted(results, blocks):
 
 def test_contenders(results, blocks):
     text = blocks.block(results(HELLO), "contenders")
-    assert "| **fastfork** | 1 | one | `fastfork serve a\\|b` |" in text
-    assert "| cheroot | absent: not installed | ten |  |" in text
+    assert lines(text, "| ")[2:] == [
+        "| **fastfork** | 1 | one | `fastfork serve a\\|b` |",
+        "| cheroot | absent: not installed | ten |  |",
+        "| *bare C server* | - | bare | `limit PORT` |"]
 
 
 def test_hello_in_short(results, blocks):
@@ -155,6 +158,7 @@ def test_frameworks_in_short(results, blocks):
     rows = [row(name, 50.0, work=work, overhead_us=overhead) for work, name, overhead in (
         ("falcon", "fastfork", 9.0), ("falcon", "bjoern", 8.0), ("falcon", "uwsgi", 1.0),
         ("django", "fastfork", 9.0), ("django", "bjoern", 11.0))]
+    assert blocks.block(results(HELLO), "frameworks-short") == "No API was part of the run."
     rows += [without("uwsgi", "invalid: x", "django"), row("app-alone", 40.0, work="django")]
     text = blocks.block(results(rows), "frameworks-short")
     assert lines(text, "|")[0] == "|  | Falcon | Django |"
