@@ -71,7 +71,7 @@ def work_table(results, name):
 
     def order(row):
         value = cost(row) or row.get("cpu_us") if first == "cpu" else row.get(first)
-        return ("error" in row, value is None, value or 0)
+        return value is None, value or 0
 
     return table(*rows_of(columns.values(), sorted(results.rows(name), key=order)))
 
