@@ -1,25 +1,12 @@
-"""The chart of scaling.py: operations per second over the number of workers, as SVG.
+"""The chart of scaling.py: operations per second over the number of workers, as SVG."""
 
-It has a ground of its own and colours for light and for dark, so it can be read in any page.
-"""
-
-from html import escape
+from drawing import document, line, text
 
 WIDTH, HEIGHT = 720, 440
 LEFT, RIGHT, TOP, BOTTOM = 64, 160, 56, 56  # margins of the plot
 TITLE = "A 100 ms operation: operations per second by number of workers"
 
-STYLE = """
-  svg { --ground: #ffffff; --text: #1f2328; --quiet: #59636e; --grid: #e3e6ea;
-        --first: #0b62c4; --second: #b3470b; }
-  @media (prefers-color-scheme: dark) {
-    svg { --ground: #0d1117; --text: #e6edf3; --quiet: #9198a1; --grid: #2a3038;
-          --first: #6cb0ff; --second: #f5a25d; }
-  }
-  text { font: 13px system-ui, sans-serif; fill: var(--text); }
-  .title { font-size: 15px; font-weight: 600; }
-  .quiet { fill: var(--quiet); }
-  .grid { stroke: var(--grid); }
+STYLE = """\
   .ideal { stroke: var(--quiet); stroke-dasharray: 5 4; }
   .first { stroke: var(--first); fill: none; stroke-width: 2; }
   .second { stroke: var(--second); fill: none; stroke-width: 2; }
@@ -50,14 +37,7 @@ def draw(rows, ideal):
         parts.append(line(kind, points))
         parts += [MARKS[kind](x, y) for x, y in points]
     parts += legend(plot, series, ideal)
-    return "\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'width="{WIDTH}" height="{HEIGHT}" role="img" aria-labelledby="title description">',
-        f'<title id="title">{escape(TITLE)}</title>',
-        f'<desc id="description">{escape(in_words(series))}</desc>',
-        f"<style>{STYLE}</style>",
-        f'<rect width="{WIDTH}" height="{HEIGHT}" rx="6" fill="var(--ground)"/>',
-        *parts, "</svg>", ""])
+    return document(WIDTH, HEIGHT, TITLE, in_words(series), STYLE, parts)
 
 
 class Plot:
@@ -120,15 +100,6 @@ def square(x, y):
 
 
 MARKS = {"first": circle, "second": square}
-
-
-def line(kind, points):
-    return f'<polyline class="{kind}" points="{" ".join(f"{x:g},{y:g}" for x, y in points)}"/>'
-
-
-def text(x, y, words, kind="", anchor="start"):
-    return (f'<text class="{kind}" x="{x:g}" y="{y:g}" text-anchor="{anchor}">'
-            f"{escape(words)}</text>")
 
 
 def in_words(series):

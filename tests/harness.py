@@ -7,6 +7,7 @@ a test starts is ended, by its pid, when the test ends.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import select
@@ -21,6 +22,15 @@ from signal import SIGKILL, SIGTERM
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
 PATIENCE = 20.0  # seconds: how long anything may take before a test calls it a hang
+
+
+def bench_module(name):
+    """A module of bench/, which finds its neighbours while it is imported."""
+    sys.path.insert(0, str(ROOT / "bench"))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(ROOT / "bench"))
 
 
 class Server:

@@ -1,13 +1,12 @@
 """The chart of bench/scaling.py."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 from xml.etree import ElementTree
 
 import pytest
-from harness import ROOT
+from harness import ROOT, bench_module
 
 BENCH = ROOT / "bench"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -15,10 +14,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 @pytest.fixture(scope="module")
 def chart():
-    spec = importlib.util.spec_from_file_location("bench_chart", BENCH / "chart.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return bench_module("chart")
 
 
 def rows(name, *rates, counts=(1, 2, 4, 8, 16)):
