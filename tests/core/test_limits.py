@@ -265,7 +265,8 @@ def test_a_name_of_sixty_kilobytes(recorded, recorder):
 
 @pytest.mark.parametrize("framed", [
     lambda body: request("POST", "/", body=body),
-    lambda body: request("POST", "/", "Transfer-Encoding: chunked") + chunked(body[:7], body[7:]),
+    lambda body: request("POST", "/", "Transfer-Encoding: chunked",
+                         body=chunked(body[:7], body[7:])),
 ], ids=["length", "chunked"])
 def test_bodies_in_memory_have_a_bound_together(wire, framed):
     """Beyond it they go to temporary files, however small they are; the next are in memory again."""
