@@ -117,6 +117,7 @@ cdef struct conn_t:
     watch_t watch
     uint8_t state
     uint8_t queue
+    bint late                       # a response of it waits to be sent with others (send.pxi)
     bint gone                       # the client has reset or vanished: nothing can be sent
     bint cut                        # to be closed by a reset
     bint eof                        # the client has closed its sending side
@@ -141,8 +142,14 @@ cdef struct conn_t:
     PyObject* exchange              # Exchange (owned), from the end of the head to the last byte
     PyObject* remote_addr           # str (owned), made for the first request
     PyObject* remote_port
+    PyObject* owed                  # Outbox (owned): what the client did not take of those ...
+    conn_t* next_owing              # ... successor in the list of them
     PyObject* memory                # MemoryConnection (borrowed) if there is no socket
     uint8_t peer[28]                # sockaddr_in or sockaddr_in6; enough for both
+
+cdef struct late_t:                 # a small response that waits to be sent with others
+    conn_t* conn
+    uint32_t start, end             # where it is in Worker.late_text
 
 cdef struct queue_t:                # a FIFO: the span is one for all, so the order is right
     conn_t* first
@@ -313,6 +320,7 @@ cdef class Exchange:
     cdef bint gone                  # the client is
     cdef bint no_room               # ... as good as: what it has not taken cannot be kept
     cdef bint refused               # our own answer to a bad request: linger afterwards
+    cdef bint owed                  # no request: the rest of responses that went out together
     cdef bint excess_told
     cdef int framing
     cdef int64_t declared           # Content-Length of the application, -1 if none
@@ -395,6 +403,15 @@ cdef class Worker:
     cdef int64_t refused            # in this minute, and not told of yet
     cdef Head head
     cdef dict memory_template
+    cdef bint gathering             # small responses may wait until the batch is done ...
+    cdef int64_t send_delay         # us: ... or the first of them has waited so long (0: never)
+    cdef int quick                  # handlers in a row that were quicker than that
+    cdef late_t late[64]
+    cdef int late_count
+    cdef int64_t late_since         # us: when the first of them was ready
+    cdef char late_text[32768]
+    cdef uint32_t late_length
+    cdef conn_t* owing              # those whose client did not take all of them
     cdef PyObject* pool[64]         # Exchanges (owned) for the next requests
     cdef int pool_count
     cdef line_t lines[64]           # of responses, written before (see response.pxi)

@@ -69,15 +69,18 @@ cdef int conn_close(Worker w, conn_t* c) except -1:
     cdef Exchange ex
     if c.state == CONN_CLOSED:
         return 0
+    if c.late:
+        late_flush(w)
     if c.state == CONN_READY:
         ready_leave(w, c)
     c.state = CONN_CLOSED
+    Py_CLEAR(c.owed)
     queue_leave(w, c)
     conn_forget_pending(c)
     if c.exchange is not NULL:          # its response never was completed
         ex = <Exchange>c.exchange
         ex.sent -= client_untaken(ex)
-        if w.log_fd >= 0:
+        if w.log_fd >= 0 and not ex.owed:
             log_request(w, c, ex)
     if c.watch.fd >= 0:
         if w.forked:                    # a child may hold a copy: see worker.pxi
@@ -522,6 +525,11 @@ cdef bint conn_serve(Worker w, conn_t* c) except -1:
         w.handlers -= 1
         clock_look(w)
         slot_end(w, ex)
+    if w.now_us - ex.begun >= w.send_delay:
+        w.quick = 0
+        w.gathering = False
+    elif w.quick < QUICK_ENOUGH:
+        w.quick += 1
     return conn_handled(w, c)
 
 
@@ -603,7 +611,7 @@ cdef bint exchange_end(Worker w, conn_t* c) except -1:
     if ex.gone:
         conn_abandon(w, c)
         return False
-    if w.log_fd >= 0:
+    if w.log_fd >= 0 and not ex.owed:
         log_request(w, c, ex)
     exchange_release(w, ex)
     c.state = CONN_REST
@@ -616,6 +624,23 @@ cdef bint exchange_end(Worker w, conn_t* c) except -1:
     else:
         conn_close(w, c)
     return False
+
+
+cdef int conns_owing(Worker w) except -1:
+    """Clients that have not taken what was sent to many at once (send.pxi): it is sent as they take
+    it.  If there is another request in work already, its response will begin with it."""
+    cdef conn_t* c
+    while w.owing is not NULL:
+        c = w.owing
+        w.owing = c.next_owing
+        if c.owed is NULL or c.exchange is not NULL:
+            continue
+        if c.state == CONN_READY:
+            ready_leave(w, c)
+        exchange_owed(w, c)
+        c.state = CONN_DRAIN
+        client_wait(w, c)
+    return 0
 
 
 cdef int conn_end_exchange(Worker w, conn_t* c) except -1:

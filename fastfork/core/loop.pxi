@@ -22,6 +22,9 @@ cdef int loop_run(Worker w) except -1:
 cdef int64_t loop_turn(Worker w) except -3:
     """All that there is to do.  How long to wait for more (ms, -1: for ever), or WAIT_OVER."""
     while True:
+        if w.late_count and (w.batch_next == w.batch_count or w.parked or overdue(w)
+                             or w.now_us - w.late_since >= w.send_delay):
+            late_flush(w)
         if w.parked and w.runnable:
             baton_pass(w)
         elif w.batch_next < w.batch_count and not overdue(w):
@@ -39,6 +42,8 @@ cdef int64_t loop_turn(Worker w) except -3:
             return WAIT_OVER
         else:
             w.batch_next = w.batch_count
+            if w.owing is not NULL:
+                conns_owing(w)
             conns_bury(w)
             waits_bury(w)
             if w.watches_dead:
@@ -148,6 +153,7 @@ cdef int loop_poll(Worker w, int64_t wait) except -1:
     w.polling = False
     clock_look(w)
     w.polled = w.now
+    w.gathering = w.quick >= QUICK_ENOUGH
     slot_busy(w)
     if n < 0:
         if error != EINTR:

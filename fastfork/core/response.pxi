@@ -122,7 +122,7 @@ cdef Exchange exchange_take(Worker w, conn_t* c):
     ex.conn = c
     c.exchange = <PyObject*>ex
     ex.started = ex.head_sent = ex.finished = False
-    ex.aborted = ex.refused = ex.excess_told = ex.expects = ex.no_room = False
+    ex.aborted = ex.refused = ex.owed = ex.excess_told = ex.expects = ex.no_room = False
     ex.gone = c.gone
     ex.beside = ex.over = ex.hub_waits = ex.answered = False
     ex.thread = w.thread
@@ -171,6 +171,19 @@ cdef Exchange exchange_refused(Worker w, conn_t* c, const char* p, size_t n):
     ex.method = ex.remote = None
     ex.target = PyUnicode_DecodeLatin1(p, length, NULL) if length else None
     ex.is_head = length > 5 and memcmp(p, b"HEAD ", 5) == 0
+    return ex
+
+
+cdef Exchange exchange_owed(Worker w, conn_t* c):
+    """For the rest of responses whose requests are over."""
+    cdef Exchange ex = exchange_take(w, c)
+    ex.environ = None
+    ex.deadline = 0
+    ex.minor = 1
+    ex.keep_alive = ex.client_keeps = True
+    ex.owed = ex.head_sent = ex.finished = True
+    ex.outbox = <Outbox>c.owed
+    Py_CLEAR(c.owed)
     return ex
 
 
@@ -516,6 +529,8 @@ cdef int body_send(Worker w, Exchange ex, bytes chunk) except -1:
             ex.head_sent = True
             head_room(ex, n)
             head_put(ex, p, n)
+            if late_fits(w, ex) and (ex.framing == FRAME_NONE or ex.sent == ex.declared):
+                return late_add(w, ex)
             return send_piece(w, ex, ex.head, ex.head_length)
         ex.head_sent = True
         iov[0].iov_base = ex.head

@@ -1,8 +1,16 @@
 # To the client.  Try now; what does not fit waits in the exchange's outbox and is sent by the loop
 # as the client takes it: in memory to a limit, then in a temporary file, and beyond the file's
 # limit the handler waits.  A slow client costs no worker.
+#
+# A client that sleeps is woken by what is sent to it, and if it is on the same machine, as a proxy
+# is, that can cost more than all the rest of a request.  So small whole responses wait for those
+# of the other requests that came at the same time, and pipelined ones go out in one piece; but
+# not for long, and only while handlers are quick: see late_fits().
 
 cdef enum:
+    LATES = 64                  # responses that wait at most, and their bytes
+    LATE_TEXT = 32768
+    QUICK_ENOUGH = 100          # handlers in a row that must have been quick
     WRITE_LOOKS = 4             # at a client that takes nothing, within write_timeout
     TAIL_SMALLEST = 16384       # a piece at least this large is kept, not copied
 
@@ -86,10 +94,89 @@ cdef ssize_t send_now(Exchange ex, const char* p, size_t n) except -2:
     return done
 
 
+cdef inline bint late_fits(Worker w, Exchange ex) noexcept:
+    """May the response, whose head and body are in ex.head, wait for others?  The handlers of this
+    worker were quick lately, so that it will not be long, and there is something to wait for."""
+    cdef conn_t* c = ex.conn
+    return (w.gathering and ex.keep_alive and ex.outbox is None and not ex.gone
+            and (c.pending is not NULL or w.late_count or w.batch_next < w.batch_count)
+            and c.owed is NULL and not c.eof and c.memory is NULL
+            and w.late_count < LATES and w.late_length + ex.head_length <= LATE_TEXT)
+
+
+cdef int late_add(Worker w, Exchange ex) noexcept:
+    cdef conn_t* c = ex.conn
+    cdef late_t* at = &w.late[w.late_count]
+    memcpy(w.late_text + w.late_length, ex.head, ex.head_length)
+    if c.late and (at - 1).conn == c:           # pipelined: in one piece
+        at -= 1
+    else:
+        if w.late_count == 0:
+            w.late_since = w.now_us
+        at.conn = c
+        at.start = w.late_length
+        w.late_count += 1
+        c.late = True
+    w.late_length += <uint32_t>ex.head_length
+    at.end = w.late_length
+    return 0
+
+
+cdef int late_flush(Worker w) except -1:
+    """Send them.  Of a client that is gone epoll will tell."""
+    cdef conn_t* c
+    cdef size_t n
+    cdef ssize_t done
+    cdef int i
+    for i in range(w.late_count):
+        c = w.late[i].conn
+        c.late = False
+        n = w.late[i].end - w.late[i].start
+        done = send(c.watch.fd, w.late_text + w.late[i].start, n, MSG_NOSIGNAL)
+        if done < 0 and not again() or <size_t>done == n:
+            continue
+        done = max(done, 0)
+        late_owe(w, c, w.late_text + w.late[i].start + done, n - done)
+    w.late_count = 0
+    w.late_length = 0
+    return 0
+
+
+cdef int late_owe(Worker w, conn_t* c, const char* p, size_t n) except -1:
+    """The client has not taken these bytes: conns_owing() will see to it, or the next response."""
+    cdef Outbox box
+    if c.owed is not NULL:
+        box = <Outbox>c.owed
+    else:
+        box = Outbox()
+        Py_INCREF(box)
+        c.owed = <PyObject*>box
+        c.next_owing = w.owing
+        w.owing = c
+    box.data = buffer_grow(box.data, box.end + n)
+    memcpy(box.data + box.end, p, n)
+    box.end += n
+    box.size = box.end
+    return 0
+
+
+cdef int late_settle(Worker w, Exchange ex) except -1:
+    """Another response of this connection is about to be sent: first what is before it."""
+    cdef conn_t* c = ex.conn
+    if c.late:
+        late_flush(w)
+    if c.owed is not NULL:
+        ex.outbox = <Outbox>c.owed      # nothing of this response can be there yet
+        Py_CLEAR(c.owed)
+    return 0
+
+
 cdef int send_piece(Worker w, Exchange ex, const char* p, size_t n) except -1:
     cdef size_t done
     if ex.gone:
         return 0
+    if ex.conn.late or ex.conn.owed is not NULL:
+        late_settle(w, ex)
     if ex.outbox is None:
         done = send_now(ex, p, n)
         if done == n or ex.gone:        # the fast path ends here
@@ -109,6 +196,8 @@ cdef int send_pieces(Worker w, Exchange ex, iovec* iov, int count, bytes last) e
     cdef size_t n
     if ex.gone:
         return 0
+    if ex.conn.late or ex.conn.owed is not NULL:
+        late_settle(w, ex)
     if ex.outbox is None:
         if ex.conn.memory is not NULL:
             for i in range(count):
@@ -158,6 +247,8 @@ cdef int send_file(Worker w, Exchange ex, object owner, int fd, int64_t offset,
             length -= step
         close_quietly(w, owner)
         return 0
+    if ex.conn.late or ex.conn.owed is not NULL:
+        late_settle(w, ex)
     if ex.outbox is None:
         # MSG_MORE: the head waits for the first bytes of the file and travels with them.
         done = send(ex.conn.watch.fd, ex.head, ex.head_length, MSG_NOSIGNAL | MSG_MORE)

@@ -65,6 +65,7 @@ cdef class Worker:
         self.queues[QUEUE_REST].span = milliseconds(settings.keep_alive)
         self.queues[QUEUE_BODY].span = milliseconds(settings.body_timeout)
         self.queues[QUEUE_WRITE].span = milliseconds(settings.write_timeout / WRITE_LOOKS)
+        self.send_delay = <int64_t>(settings.send_delay * 1e6)
         self.queues[QUEUE_LINGER].span = milliseconds(settings.linger_timeout)
         self.queues[QUEUE_READY].span = self.queue_timeout
         self.head = Head(settings.max_fields, settings.header_map)
@@ -224,6 +225,7 @@ cdef class Worker:
 
     cdef _end(self):
         global _running
+        late_flush(self)
         self.batch_next = self.batch_count = 0
         self.spares.clear()
         self.runnable.clear()
@@ -310,6 +312,7 @@ cdef class Worker:
         ex = exchange_here(self)
         if ex is None or ex.deadline == 0 or clock_ms() < ex.deadline:
             return
+        late_flush(self)                # nobody else need wait for this one
         if ex.timed_out:
             if ex.timeout is not None:  # it was caught, and the handler goes on
                 timeout_tell(self, ex)

@@ -19,6 +19,7 @@ DEFAULTS = {
     "head_timeout": 10.0,
     "body_timeout": 30.0,
     "write_timeout": 60.0,
+    "send_delay": 0.001,
     "linger_timeout": 2.0,
     "request_timeout": 0.0,
     "liveness_timeout": 30.0,
