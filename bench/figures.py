@@ -49,8 +49,8 @@ class Results:
 
     def rivals(self, work, python=False):
         """The valid rows of other servers, and the names of those whose rows are not."""
-        rows = [row for row in self.rows(work)
-                if row["name"] not in (OURS, *REFERENCES, *(NOT_PYTHON if python else ()))]
+        rows = [row for row in self.rows(work) if not row["name"].startswith(OURS)
+                and row["name"] not in (*REFERENCES, *(NOT_PYTHON if python else ()))]
         return ([row for row in rows if "error" not in row],
                 [row["name"] for row in rows if "error" in row])
 

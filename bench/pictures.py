@@ -16,7 +16,7 @@ TITLES = {
 
 
 def kind(name):
-    return "ours" if name == OURS else (
+    return "ours" if name.startswith(OURS) else (
         "reference" if name in REFERENCES + NOT_PYTHON else "rest")
 
 

@@ -105,7 +105,7 @@ TABLE = {work.name: work for work in [
          patience=20, also=("nginx",)),
     Work("upload-10m", "Chunked upload of 10 MiB", app="sites.plain:upload",
          requests=chunked(10 * MIB, 65536), answers=(b"%d" % (10 * MIB),), connections=4,
-         up=10 * MIB, patience=10),
+         up=10 * MIB, patience=10, also=("fastfork-stream",)),
     Work("latency", "Latency of hello at half of the full rate, open loop", open_loop=True,
          note="req/s: the rate asked for.  Latencies count from when a request was due."),
 ]}
