@@ -198,8 +198,8 @@ TABLE = {c.name: c for c in [
     Contender("fastfork", "fastfork", fastfork(),
               "As it is by default: one handler at a time in a worker."),
     Contender("fastfork-stream", "fastfork", fastfork("--request-buffering", "stream"),
-              "With `request_buffering = \"stream\"`: handlers read bodies as they come, as they do "
-              "with the others; by default they start when the body is complete."),
+              "With `request_buffering = \"stream\"`: handlers read bodies as they come, as they "
+              "do with the others; by default they start when the body is complete."),
     Contender("fastfork-greenlets", "fastfork", fastfork("--greenlets", "100")),
     Contender("fastfork-gevent", "fastfork", fastfork("--green", "gevent")),
     Contender("fastfork-threads", "fastfork", fastfork("--threads", "8")),

@@ -402,9 +402,9 @@ class Settings:
         "coming for --body-timeout (408); 0: any pace", 0, 1 << 30)  # fmt: skip
     write_timeout: float = _time(60.0, "how long a client may take nothing of its response")
     send_delay: float = setting(
-        DURATION, 0.001, "how long a small response may wait for those of the other requests that "
-        "came at the same time, to be sent with them; only while all handlers are quicker than that; "
-        "0: not at all", metavar="TIME", low=0.0, high=0.05)  # fmt: skip
+        DURATION, 0.001, "how long a small response may wait for those of the other requests "
+        "that came at the same time, to be sent with them; only while all handlers are quicker "
+        "than that; 0: not at all", metavar="TIME", low=0.0, high=0.05)  # fmt: skip
     linger_timeout: float = _time(2.0, "how long the last bytes of a closed client are read")
 
     # size limits

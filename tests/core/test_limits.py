@@ -269,7 +269,7 @@ def test_a_name_of_sixty_kilobytes(recorded, recorder):
                          body=chunked(body[:7], body[7:])),
 ], ids=["length", "chunked"])
 def test_bodies_in_memory_have_a_bound_together(wire, framed):
-    """Beyond it they go to temporary files, however small they are; the next are in memory again."""
+    """Beyond it they go to temporary files, however small they are, until there is room again."""
     seen = []
 
     def app(environ, start_response):
