@@ -117,11 +117,11 @@ cdef struct conn_t:
     watch_t watch
     uint8_t state
     uint8_t queue
-    bint late                       # a response of it waits to be sent with others (send.pxi)
-    bint gone                       # the client has reset or vanished: nothing can be sent
-    bint cut                        # to be closed by a reset
-    bint eof                        # the client has closed its sending side
-    bint preamble                   # one of the PROXY protocol must come first
+    uint8_t late                    # a response of it waits to be sent with others (send.pxi)
+    uint8_t gone                    # the client has reset or vanished: nothing can be sent
+    uint8_t cut                     # to be closed by a reset
+    uint8_t eof                     # the client has closed its sending side
+    uint8_t preamble                # one of the PROXY protocol must come first
     uint8_t trust                   # in the peer: 0 not asked yet, 1 no, 2 yes
     uint32_t interest               # what epoll reports of it now
     int64_t deadline                # ms of the worker's clock
