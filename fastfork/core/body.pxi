@@ -29,7 +29,7 @@ cdef enum:                      # Body.state of the chunked decoder (RFC 9112, 7
     CHUNK_END_LF = 19
 
 cdef enum:
-    MEMORY_LARGE = 1048576      # bytes of a body in memory; a longer one may well be much longer
+    MEMORY_LARGE = 1048576      # bytes of a body in memory, before there is room for all of it
     CHUNK_SIZE_LONGEST = 16     # digits; what a chunk-size line has beyond it counts as extension
 
 
@@ -55,7 +55,7 @@ cdef int body_begin(Worker w, Exchange ex, size_t n) except -1:
                 and (w.handlers + 1 < w.max_handlers or w.max_handlers == 1))
     b.since = w.now
     if not b.chunked and not b.stream and b.remaining <= w.body_memory:
-        body_room(b, <size_t>b.remaining)
+        body_room(b, <size_t>min(b.remaining, <int64_t>MEMORY_LARGE))
     ex.body = b
     return 0
 
@@ -262,17 +262,16 @@ cdef int body_store(Worker w, Body b, const char* p, size_t n) except -1:
         return 0
     if b.stream:
         body_hold(b, p, n)
-    elif (b.file is None and b.received + b.remaining <= w.body_memory
-            and w.held + <int64_t>n <= w.max_body_memory):
+    elif body_fits(w, b, n):
         if <size_t>b.received + n > b.room:
             body_room(b, max(<size_t>b.received + n, min(2 * b.room, <size_t>w.body_memory)))
         place = PyBytes_AS_STRING(<object>b.whole) + b.received
         if p != place:                  # it was received there
             memcpy(place, p, n)
         if b.received < MEMORY_LARGE <= b.received + <int64_t>n:
-            if b.chunked:               # what is not touched of it costs nothing
-                body_room(b, <size_t>w.body_memory)
-                place = PyBytes_AS_STRING(<object>b.whole) + b.received
+            # All that it may need: what is not touched of it costs nothing.
+            body_room(b, <size_t>(w.body_memory if b.chunked else b.received + b.remaining))
+            place = PyBytes_AS_STRING(<object>b.whole) + b.received
             memory_untouched(place + n, b.room - <size_t>b.received - n)
         b.held += n
         w.held += n
