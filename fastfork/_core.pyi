@@ -207,9 +207,9 @@ class Worker:
         """A connection without a socket: bytes in, bytes out."""
 
     def stats(self) -> dict[str, int]:
-        """accepted, requests, connections, in_flight, held (bytes of request bodies in memory), spooled
-        (bytes in temporary files), switches, carriers: running totals and present counts of this
-        worker."""
+        """accepted, requests, connections, in_flight, held (bytes of request bodies in memory),
+        spooled (bytes in temporary files), switches, carriers: running totals and present counts of
+        this worker."""
 
 class MemoryConnection:
     """The client's end of a connection that has no socket (tests, fuzzing, micro-benchmarks)."""

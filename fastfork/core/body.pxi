@@ -435,9 +435,10 @@ cdef class Input:
 
     def readlines(self, hint=-1, /):
         """All lines that are left; none after `hint` bytes have been passed."""
-        cdef Py_ssize_t most = -1 if hint is None else hint
+        return self.gather([], -1 if hint is None else hint)
+
+    cdef list gather(self, list lines, Py_ssize_t most):
         cdef Py_ssize_t total = 0
-        cdef list lines = []
         while True:
             line = self.readline()
             if not line:
