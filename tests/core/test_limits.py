@@ -268,7 +268,7 @@ def test_a_name_of_sixty_kilobytes(recorded, recorder):
     lambda body: request("POST", "/", "Transfer-Encoding: chunked") + chunked(body[:7], body[7:]),
 ], ids=["length", "chunked"])
 def test_bodies_in_memory_have_a_bound_together(wire, framed):
-    """Beyond it they go to temporary files, however small they are; the next are in memory again."""
+    """Beyond it they go to temporary files, however small; the next are in memory again."""
     seen = []
 
     def app(environ, start_response):
