@@ -308,17 +308,22 @@ cdef int body_hold(Body b, const char* p, size_t n) except -1:
     return 0
 
 
-cdef int body_put_back(Body b, const char* p, size_t n) except -1:
-    """What a reader had before it was interrupted comes before all that has come since."""
+cdef char* body_room_before(Body b, size_t n) except NULL:
+    """Room for `n` bytes before all that was not read."""
     cdef size_t rest = b.end - b.start
     cdef char* data = buffer_new(n + rest)
-    memcpy(data, p, n)
     if rest:
         memcpy(data + n, b.data + b.start, rest)
     buffer_free(b.data)
     b.data = data
     b.size = b.end = n + rest
     b.start = 0
+    return data
+
+
+cdef int body_put_back(Body b, const char* p, size_t n) except -1:
+    """What a reader had before it was interrupted comes before all that has come since."""
+    memcpy(body_room_before(b, n), p, n)
     return 0
 
 

@@ -218,8 +218,12 @@ cdef class InputStream(Input):
         return piece if filled == size else piece[:filled]
 
     cdef int put_back(self, list pieces) except -1:
-        cdef bytes data = b"".join(pieces)
-        return body_put_back(self.body, PyBytes_AS_STRING(data), len(data))
+        cdef char* p = body_room_before(self.body, sum([len(piece) for piece in pieces]))
+        cdef bytes piece
+        for piece in pieces:
+            memcpy(p, PyBytes_AS_STRING(piece), len(piece))
+            p += len(piece)
+        return 0
 
     def read(self, size=-1, /):
         """At most `size` bytes, fewer only at the end of the body; all that is left if it is None
