@@ -66,9 +66,9 @@ def read(environ, start_response, query):
 
 @path
 def limited(environ, start_response, query):
-    """A read bounded by nothing that is there."""
+    """One read of a size that has nothing to do with that of the body."""
     start_response("200 OK", [])
-    return [environ["wsgi.input"].read(1 << 29)]
+    return [environ["wsgi.input"].read(int(query["n"]))]
 
 
 kept = []
