@@ -530,10 +530,12 @@ cdef class Input:
     cdef Py_ssize_t position
     cdef object file                # instead of data: a body that was too large for memory
     cdef bytes take(self, Py_ssize_t n)
+    cdef list gather(self, list lines, Py_ssize_t most)
 
 cdef class InputStream(Input):
     cdef Body body
     cdef bytes fill(self, Py_ssize_t size, bint once)
+    cdef int put_back(self, list pieces) except -1
 
 cdef class FileWrapper:
     cdef public object filelike

@@ -29,7 +29,7 @@ cdef enum:                      # Body.state of the chunked decoder (RFC 9112, 7
     CHUNK_END_LF = 19
 
 cdef enum:
-    MEMORY_LARGE = 1048576      # bytes of a body in memory; a longer one may well be much longer
+    MEMORY_LARGE = 1048576      # bytes of a body in memory, before there is room for all of it
     CHUNK_SIZE_LONGEST = 16     # digits; what a chunk-size line has beyond it counts as extension
 
 
@@ -55,7 +55,7 @@ cdef int body_begin(Worker w, Exchange ex, size_t n) except -1:
                 and (w.handlers + 1 < w.max_handlers or w.max_handlers == 1))
     b.since = w.now
     if not b.chunked and not b.stream and b.remaining <= w.body_memory:
-        body_room(b, <size_t>b.remaining)
+        body_room(b, <size_t>min(b.remaining, <int64_t>MEMORY_LARGE))
     ex.body = b
     return 0
 
@@ -262,17 +262,16 @@ cdef int body_store(Worker w, Body b, const char* p, size_t n) except -1:
         return 0
     if b.stream:
         body_hold(b, p, n)
-    elif (b.file is None and b.received + b.remaining <= w.body_memory
-            and w.held + <int64_t>n <= w.max_body_memory):
+    elif body_fits(w, b, n):
         if <size_t>b.received + n > b.room:
             body_room(b, max(<size_t>b.received + n, min(2 * b.room, <size_t>w.body_memory)))
         place = PyBytes_AS_STRING(<object>b.whole) + b.received
         if p != place:                  # it was received there
             memcpy(place, p, n)
         if b.received < MEMORY_LARGE <= b.received + <int64_t>n:
-            if b.chunked:               # what is not touched of it costs nothing
-                body_room(b, <size_t>w.body_memory)
-                place = PyBytes_AS_STRING(<object>b.whole) + b.received
+            # All that it may need: what is not touched of it costs nothing.
+            body_room(b, <size_t>(w.body_memory if b.chunked else b.received + b.remaining))
+            place = PyBytes_AS_STRING(<object>b.whole) + b.received
             memory_untouched(place + n, b.room - <size_t>b.received - n)
         b.held += n
         w.held += n
@@ -309,17 +308,22 @@ cdef int body_hold(Body b, const char* p, size_t n) except -1:
     return 0
 
 
-cdef int body_put_back(Body b, const char* p, size_t n) except -1:
-    """What a reader had before it was interrupted comes before all that has come since."""
+cdef char* body_room_before(Body b, size_t n) except NULL:
+    """Room for `n` bytes before all that was not read."""
     cdef size_t rest = b.end - b.start
     cdef char* data = buffer_new(n + rest)
-    memcpy(data, p, n)
     if rest:
         memcpy(data + n, b.data + b.start, rest)
     buffer_free(b.data)
     b.data = data
     b.size = b.end = n + rest
     b.start = 0
+    return data
+
+
+cdef int body_put_back(Body b, const char* p, size_t n) except -1:
+    """What a reader had before it was interrupted comes before all that has come since."""
+    memcpy(body_room_before(b, n), p, n)
     return 0
 
 
@@ -436,9 +440,10 @@ cdef class Input:
 
     def readlines(self, hint=-1, /):
         """All lines that are left; none after `hint` bytes have been passed."""
-        cdef Py_ssize_t most = -1 if hint is None else hint
+        return self.gather([], -1 if hint is None else hint)
+
+    cdef list gather(self, list lines, Py_ssize_t most):
         cdef Py_ssize_t total = 0
-        cdef list lines = []
         while True:
             line = self.readline()
             if not line:

@@ -327,6 +327,9 @@ cdef int handler_time_out(Worker w, conn_t* c, Exchange ex) except -1:
             deadline_note(w, ex.answer_at)
     elif ex.deadline > w.now:
         deadline_note(w, ex.deadline)
+    elif w.mode == MODE_THREADS and (ex.waiter is None or ex.woken):
+        timeout_in_thread(w, ex)
+        deadline_note(w, ex.answer_at)
     elif ex.waiter is not None:
         if not ex.woken:
             request_beyond(w, ex)
@@ -335,9 +338,6 @@ cdef int handler_time_out(Worker w, conn_t* c, Exchange ex) except -1:
                 queue_move(w, c, QUEUE_NONE)
                 conn_interest(w, c, 0)
             unpark(w, ex)
-    elif w.mode == MODE_THREADS:
-        timeout_in_thread(w, ex)
-        deadline_note(w, ex.answer_at)
     elif w.mode == MODE_HUB:
         timeout_in_greenlet(w, ex)
     return 0

@@ -37,6 +37,12 @@ cdef ssize_t body_receive(Worker w, conn_t* c, char* buffer, char** place,
     return recvmsg(c.watch.fd, &message, 0)
 
 
+cdef inline bint body_fits(Worker w, Body b, int64_t n) noexcept:
+    """Do the next `n` bytes of the body, or of the present chunk, belong in memory?"""
+    return (b.file is None and b.received + b.remaining <= w.body_memory
+            and w.held + n <= w.max_body_memory)
+
+
 cdef bint body_place(Worker w, Body b, char** place, size_t* room) noexcept:
     """Where the next bytes of the body, or of the present chunk, belong, and how many of them.  False
     if that is not known, or they are few."""
@@ -44,7 +50,7 @@ cdef bint body_place(Worker w, Body b, char** place, size_t* room) noexcept:
     if b.chunked and b.state != CHUNK_DATA:
         return False
     if not b.stream:
-        if b.whole is NULL or w.held + b.remaining > w.max_body_memory:
+        if b.whole is NULL or not body_fits(w, b, b.remaining):
             return False
         place[0] = PyBytes_AS_STRING(<object>b.whole) + b.received
         most = b.room - <size_t>b.received

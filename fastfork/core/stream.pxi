@@ -64,6 +64,7 @@ cdef int stream_take(Worker w, Exchange ex, const char* data, size_t n, const ch
     if n_beyond and status == BODY_MORE:
         data = beyond
         n = n_beyond
+        used = 0                        # also if they are refused
         status = body_take(w, ex, data, n, &used)
     b.waited += w.now - b.since
     b.since = w.now
@@ -74,14 +75,20 @@ cdef int stream_take(Worker w, Exchange ex, const char* data, size_t n, const ch
         status = body_slow_refuse(w)
     if status > BODY_MORE:
         return stream_broken(w, ex, status, w.head.reason)
-    return unpark(w, ex)
+    return stream_told(w, ex)
 
 
 cdef int stream_broken(Worker w, Exchange ex, int status, reason) except -1:
     """No more will come."""
     ex.body.status = status
     ex.body.reason = reason
-    return unpark(w, ex)
+    return stream_told(w, ex)
+
+
+cdef int stream_told(Worker w, Exchange ex) except -1:
+    """Wake the handler, if it is that which reads, and not another thread of the application's while
+    the handler waits for something else."""
+    return unpark(w, ex) if ex.reading else 0
 
 
 cdef int stream_wait(Body b) except -1:
@@ -178,15 +185,20 @@ cdef Py_ssize_t LONG_LINE = <Py_ssize_t>1 << 62     # longer than any
 
 
 cdef class InputStream(Input):
-    """`wsgi.input` of a streamed body.  Every read waits for what it was asked for."""
+    """`wsgi.input` of a streamed body.  Every read waits for what it was asked for; one that is
+    interrupted has read nothing."""
 
     cdef bytes fill(self, Py_ssize_t size, bint once):
         """`size` bytes, fewer only at the end of the body; `once`: what there is, but something.
         What comes while this waits goes straight into the bytes that it gives back."""
         cdef Body b = self.body
-        cdef bytes piece = PyBytes_FromStringAndSize(NULL, size)
-        cdef char* p = PyBytes_AS_STRING(piece)
+        cdef bytes piece
+        cdef char* p
         cdef Py_ssize_t filled = 0, n
+        if not b.chunked:
+            size = min(size, <Py_ssize_t>(b.end - b.start) + b.remaining)
+        piece = PyBytes_FromStringAndSize(NULL, size)
+        p = PyBytes_AS_STRING(piece)
         try:
             while filled < size and not (once and filled):
                 n = min(size - filled, <Py_ssize_t>(b.end - b.start))
@@ -200,10 +212,18 @@ cdef class InputStream(Input):
                     filled += stream_await(b, p + filled, size - filled)
         except BodyError:
             raise
-        except BaseException:           # an interrupted read has read nothing
+        except BaseException:
             body_put_back(b, p, filled)
             raise
         return piece if filled == size else piece[:filled]
+
+    cdef int put_back(self, list pieces) except -1:
+        cdef char* p = body_room_before(self.body, sum([len(piece) for piece in pieces]))
+        cdef bytes piece
+        for piece in pieces:
+            memcpy(p, PyBytes_AS_STRING(piece), len(piece))
+            p += len(piece)
+        return 0
 
     def read(self, size=-1, /):
         """At most `size` bytes, fewer only at the end of the body; all that is left if it is None
@@ -211,11 +231,17 @@ cdef class InputStream(Input):
         cdef list pieces = []
         if size is not None and size >= 0:
             return self.fill(size, False)
-        while True:
-            piece = self.fill(BUFFER_SIZE, False)
-            pieces.append(piece)
-            if len(piece) < BUFFER_SIZE:
-                return b"".join(pieces)
+        try:
+            while True:
+                piece = self.fill(BUFFER_SIZE, False)
+                pieces.append(piece)
+                if len(piece) < BUFFER_SIZE:
+                    return b"".join(pieces)
+        except BodyError:
+            raise
+        except BaseException:
+            self.put_back(pieces)
+            raise
 
     def read1(self, size=-1, /):
         """What there is, at most `size` bytes of it; at least one, except at the end of the body.
@@ -228,7 +254,7 @@ cdef class InputStream(Input):
         cdef Py_ssize_t left = LONG_LINE if size is None or size < 0 else size
         cdef Py_ssize_t n
         cdef const char* found = NULL
-        cdef bytes line = b""
+        cdef list pieces = []
         try:
             while left and found is NULL:
                 n = min(left, <Py_ssize_t>(b.end - b.start))
@@ -240,15 +266,26 @@ cdef class InputStream(Input):
                 found = <const char*>memchr(b.data + b.start, c'\n', n)
                 if found is not NULL:
                     n = found + 1 - (b.data + b.start)
-                line += b.data[b.start:b.start + n]
+                pieces.append(b.data[b.start:b.start + n])
                 b.start += n
                 left -= n
         except BodyError:
             raise
         except BaseException:
-            body_put_back(b, PyBytes_AS_STRING(line), len(line))
+            self.put_back(pieces)
             raise
-        return line
+        return b"".join(pieces)
+
+    def readlines(self, hint=-1, /):
+        """All lines that are left; none after `hint` bytes have been passed.  Raises BodyError."""
+        cdef list lines = []
+        try:
+            return self.gather(lines, -1 if hint is None else hint)
+        except BodyError:
+            raise
+        except BaseException:
+            self.put_back(lines)
+            raise
 
 
 cdef Py_ssize_t stream_await(Body b, char* target, Py_ssize_t room) except -1:

@@ -23,6 +23,14 @@ def site(request, blob):
         yield request.param, server
 
 
+@pytest.fixture(scope="module", params=APPS)
+def streaming_url(request, blob):
+    """The same, and the handlers read bodies as they come."""
+    with Server(APPS[request.param], "--request-buffering=stream",
+                env={"BLOB": blob.path}) as server:
+        yield server.url
+
+
 @pytest.fixture
 def url(site):
     return site[1].url
@@ -154,7 +162,7 @@ def test_csrf_check_holds(site, session):
     assert session.post(server.url + "/form", data={"a": "b"}).status_code == 403
 
 
-def test_multipart_upload_of_50_mib(url, session, blob):
+def check_form_upload(url, session, blob):
     with open(blob.path, "rb") as file:
         response = session.post(
             url + "/files", files={"file": ("blob.bin", file)}, data={"note": "größer"}
@@ -168,14 +176,21 @@ def test_multipart_upload_of_50_mib(url, session, blob):
     }
 
 
+def test_multipart_upload_of_50_mib(url, session, blob):
+    check_form_upload(url, session, blob)
+
+
+def test_streamed_multipart_upload_of_50_mib(streaming_url, session, blob):
+    check_form_upload(streaming_url, session, blob)
+
+
 def test_multipart_upload_by_curl(url, curl, blob):
     done = curl("-F", f"file=@{blob.path}", "-F", "note=from curl", url + "/files")
     assert b'"%s"' % blob.sha256.encode() in done.stdout
     assert b"from curl" in done.stdout
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_raw_upload_of_50_mib(url, session, blob, method):
+def check_raw_upload(url, session, blob, method):
     with open(blob.path, "rb") as file:
         response = session.request(method, url + "/raw", data=file)
     assert response.json() == {
@@ -185,6 +200,15 @@ def test_raw_upload_of_50_mib(url, session, blob, method):
         "HTTP_TRANSFER_ENCODING": None,
         "wsgi.input_terminated": True,
     }
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_raw_upload_of_50_mib(url, session, blob, method):
+    check_raw_upload(url, session, blob, method)
+
+
+def test_streamed_raw_upload_of_50_mib(streaming_url, session, blob):
+    check_raw_upload(streaming_url, session, blob, "POST")
 
 
 @pytest.mark.parametrize("size", [0, 1, 70_000, 3_000_000])

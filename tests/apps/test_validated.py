@@ -11,9 +11,10 @@ import pytest
 from harness import Server
 
 
-@pytest.fixture(scope="module")
-def server(blob):
-    with Server("validated:app", workers=2, env={"BLOB": blob.path}) as server:
+@pytest.fixture(scope="module", params=["full", "stream"])
+def server(request, blob):
+    with Server("validated:app", f"--request-buffering={request.param}", workers=2,
+                env={"BLOB": blob.path}) as server:
         yield server
 
 
