@@ -142,8 +142,10 @@ cdef struct conn_t:
     PyObject* exchange              # Exchange (owned), from the end of the head to the last byte
     PyObject* remote_addr           # str (owned), made for the first request
     PyObject* remote_port
-    PyObject* owed                  # Outbox (owned): what the client did not take of those ...
-    conn_t* next_owing              # ... successor in the list of them
+    char* owed                      # what the client did not take of those (buffer, owned) ...
+    size_t owed_length
+    bint owing                      # ... it is in the list of them ...
+    conn_t* next_owing              # ... successor there
     PyObject* memory                # MemoryConnection (borrowed) if there is no socket
     uint8_t peer[28]                # sockaddr_in or sockaddr_in6; enough for both
 
@@ -411,7 +413,7 @@ cdef class Worker:
     cdef int64_t late_since         # us: when the first of them was ready
     cdef char late_text[32768]
     cdef uint32_t late_length
-    cdef conn_t* owing              # those whose client did not take all of them
+    cdef conn_t* owing              # those whose client did not take all of theirs
     cdef PyObject* pool[64]         # Exchanges (owned) for the next requests
     cdef int pool_count
     cdef line_t lines[64]           # of responses, written before (see response.pxi)

@@ -74,7 +74,7 @@ cdef int conn_close(Worker w, conn_t* c) except -1:
     if c.state == CONN_READY:
         ready_leave(w, c)
     c.state = CONN_CLOSED
-    Py_CLEAR(c.owed)
+    owed_forget(c)
     queue_leave(w, c)
     conn_forget_pending(c)
     if c.exchange is not NULL:          # its response never was completed
@@ -180,6 +180,9 @@ cdef int conn_event(Worker w, conn_t* c, uint32_t events) except -1:
     cdef int state = c.state
     cdef ssize_t n
     if state <= CONN_BODY or state == CONN_LINGER:
+        if state == CONN_BODY and events & EPOLLOUT and (
+                (<Exchange>c.exchange).outbox is not None):
+            conn_writable(w, c)
         return conn_readable(w, c)
     if state == CONN_CLOSED:            # stale: closed earlier in this batch
         return 0
@@ -347,6 +350,8 @@ cdef int conn_writable(Worker w, conn_t* c) except -1:
     cdef Exchange ex = <Exchange>c.exchange
     cdef int64_t before = outbox_size(ex.outbox)
     cdef int done = outbox_drain(w, ex)
+    if c.state == CONN_BODY:            # of the responses before this one
+        return conn_await_body(w, c)
     if not done:
         if outbox_size(ex.outbox) != before and not ex.reading:
             client_wait(w, c)
@@ -493,10 +498,17 @@ cdef int conn_take_body(Worker w, conn_t* c, const char** data, size_t* n) excep
             status = body_slow_refuse(w)
     conn_keep_pending(c, data[0], n[0])
     if status == BODY_MORE:
-        conn_interest(w, c, EPOLLIN)
+        late_settle(w, ex)
+        conn_await_body(w, c)
     else:
         conn_refuse(w, c, status, w.head.reason)
     return STEP_WAIT
+
+
+cdef int conn_await_body(Worker w, conn_t* c) except -1:
+    """Meanwhile the client may take what comes before this request's response."""
+    cdef Exchange ex = <Exchange>c.exchange
+    return conn_interest(w, c, EPOLLIN if ex.outbox is None or ex.gone else EPOLLIN | EPOLLOUT)
 
 
 cdef bint conn_serve(Worker w, conn_t* c) except -1:
@@ -525,6 +537,8 @@ cdef bint conn_serve(Worker w, conn_t* c) except -1:
         w.handlers -= 1
         clock_look(w)
         slot_end(w, ex)
+    if w.late_count and w.now_us - w.late_since >= w.send_delay:
+        late_flush(w)
     if w.now_us - ex.begun >= w.send_delay:
         w.quick = 0
         w.gathering = False
@@ -628,18 +642,22 @@ cdef bint exchange_end(Worker w, conn_t* c) except -1:
 
 cdef int conns_owing(Worker w) except -1:
     """Clients that have not taken what was sent to many at once (send.pxi): it is sent as they take
-    it.  If there is another request in work already, its response will begin with it."""
+    it, and nothing more is read from them before."""
     cdef conn_t* c
     while w.owing is not NULL:
         c = w.owing
         w.owing = c.next_owing
-        if c.owed is NULL or c.exchange is not NULL:
+        c.owing = False
+        if c.owed is NULL:              # closed, or the next request has begun to wait or answer
             continue
-        if c.state == CONN_READY:
-            ready_leave(w, c)
-        exchange_owed(w, c)
-        c.state = CONN_DRAIN
-        client_wait(w, c)
+        try:
+            if c.state == CONN_READY:
+                ready_leave(w, c)
+            exchange_owed(w, c)
+            c.state = CONN_DRAIN
+            client_wait(w, c)
+        except Exception as e:
+            conn_failed(w, c, e)
     return 0
 
 

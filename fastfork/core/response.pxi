@@ -98,7 +98,7 @@ cdef class Exchange:
         chunk_check(data)
         if len(<bytes>data):
             head_begin(self.worker, self, -1)
-            body_send(self.worker, self, <bytes>data)
+            body_send(self.worker, self, <bytes>data, False)
             if self.gone:
                 raise ClientGone("the client has disconnected")
 
@@ -182,8 +182,7 @@ cdef Exchange exchange_owed(Worker w, conn_t* c):
     ex.minor = 1
     ex.keep_alive = ex.client_keeps = True
     ex.owed = ex.head_sent = ex.finished = True
-    ex.outbox = <Outbox>c.owed
-    Py_CLEAR(c.owed)
+    owed_take(w, ex)
     return ex
 
 
@@ -502,8 +501,9 @@ cdef inline int chunk_check(object chunk) except -1:
     return 0
 
 
-cdef int body_send(Worker w, Exchange ex, bytes chunk) except -1:
-    """Send a piece of the body, with the head in front if that has not gone."""
+cdef int body_send(Worker w, Exchange ex, bytes chunk, bint whole) except -1:
+    """Send a piece of the body, with the head in front if that has not gone.  `whole`: it is all that
+    the application has to say, and may wait for what others have."""
     cdef const char* p = PyBytes_AS_STRING(chunk)
     cdef int64_t n = PyBytes_GET_SIZE(chunk)
     cdef char prefix[24]
@@ -529,7 +529,7 @@ cdef int body_send(Worker w, Exchange ex, bytes chunk) except -1:
             ex.head_sent = True
             head_room(ex, n)
             head_put(ex, p, n)
-            if late_fits(w, ex) and (ex.framing == FRAME_NONE or ex.sent == ex.declared):
+            if whole and late_fits(w, ex):
                 return late_add(w, ex)
             return send_piece(w, ex, ex.head, ex.head_length)
         ex.head_sent = True
@@ -587,7 +587,7 @@ cdef int respond_end(Worker w, Exchange ex) except -1:
     if w.stranger:
         stranger_ends(w, None)
     if not ex.head_sent:
-        body_send(w, ex, b"")
+        body_send(w, ex, b"", False)
     if ex.framing == FRAME_CHUNKED:
         if not ex.gone:
             send_piece(w, ex, b"0\r\n\r\n", 5)
@@ -610,5 +610,5 @@ cdef int respond_simple(Worker w, Exchange ex, int status) except -1:
         head_field(ex, "Retry-After", RETRY_AFTER)
     ex.started = True
     head_begin(w, ex, len(line) + 1)
-    body_send(w, ex, line + b"\n")
+    body_send(w, ex, line + b"\n", False)
     return respond_end(w, ex)

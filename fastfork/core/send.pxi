@@ -5,7 +5,16 @@
 # A client that sleeps is woken by what is sent to it, and if it is on the same machine, as a proxy
 # is, that can cost more than all the rest of a request.  So small whole responses wait for those
 # of the other requests that came at the same time, and pipelined ones go out in one piece; but
-# not for long, and only while handlers are quick: see late_fits().
+# not for long, and only while handlers are quick:
+#
+#   1. Only a list or tuple waits, which is all that the application had to say: what an iterator
+#      or write() brings goes out before anything more is asked of the application (PEP 3333).
+#   2. They go out when the batch is done or a handler waits, and after the handler that makes the
+#      first of them wait longer than send_delay; handlers were quicker than that lately.
+#   3. Whatever else is sent on a connection comes after them, and so does every wait of a request
+#      behind them (late_settle).
+#   4. What a client does not take of them is the connection's (`owed`) until its next exchange
+#      takes it over, or conns_owing() finds that there is none.
 
 cdef enum:
     LATES = 64                  # responses that wait at most, and their bytes
@@ -98,7 +107,8 @@ cdef inline bint late_fits(Worker w, Exchange ex) noexcept:
     """May the response, whose head and body are in ex.head, wait for others?  The handlers of this
     worker were quick lately, so that it will not be long, and there is something to wait for."""
     cdef conn_t* c = ex.conn
-    return (w.gathering and ex.keep_alive and ex.outbox is None and not ex.gone
+    return (w.gathering and ex.keep_alive and ex.outbox is None
+            and (ex.framing == FRAME_NONE or ex.sent == ex.declared)
             and (c.pending is not NULL or w.late_count or w.batch_next < w.batch_count)
             and c.owed is NULL and not c.eof and c.memory is NULL
             and w.late_count < LATES and w.late_length + ex.head_length <= LATE_TEXT)
@@ -122,52 +132,68 @@ cdef int late_add(Worker w, Exchange ex) noexcept:
     return 0
 
 
-cdef int late_flush(Worker w) except -1:
-    """Send them.  Of a client that is gone epoll will tell."""
+cdef int late_flush(Worker w) noexcept:
+    """Send them.  No Python object is made here, whose making could run code that sends."""
     cdef conn_t* c
-    cdef size_t n
-    cdef ssize_t done
+    cdef const char* p
+    cdef ssize_t n, done
     cdef int i
     for i in range(w.late_count):
         c = w.late[i].conn
         c.late = False
+        p = w.late_text + w.late[i].start
         n = w.late[i].end - w.late[i].start
-        done = send(c.watch.fd, w.late_text + w.late[i].start, n, MSG_NOSIGNAL)
-        if done < 0 and not again() or <size_t>done == n:
-            continue
-        done = max(done, 0)
-        late_owe(w, c, w.late_text + w.late[i].start + done, n - done)
+        done = send(c.watch.fd, p, n, MSG_NOSIGNAL)
+        if done < 0 and not again():
+            c.gone = True               # of one at rest epoll tells as well
+        elif done < n:
+            done = max(done, 0)
+            late_owe(w, c, p + done, n - done)
     w.late_count = 0
     w.late_length = 0
     return 0
 
 
-cdef int late_owe(Worker w, conn_t* c, const char* p, size_t n) except -1:
-    """The client has not taken these bytes: conns_owing() will see to it, or the next response."""
-    cdef Outbox box
-    if c.owed is not NULL:
-        box = <Outbox>c.owed
-    else:
-        box = Outbox()
-        Py_INCREF(box)
-        c.owed = <PyObject*>box
+cdef int late_owe(Worker w, conn_t* c, const char* p, size_t n) noexcept:
+    """The client has not taken these bytes."""
+    try:
+        c.owed = buffer_grow(NULL, n)
+    except MemoryError:
+        c.gone = True
+        shutdown(c.watch.fd, SHUT_RDWR)
+        return 0
+    memcpy(c.owed, p, n)
+    c.owed_length = n
+    if not c.owing:                     # it may be, from before the last settlement
+        c.owing = True
         c.next_owing = w.owing
         w.owing = c
-    box.data = buffer_grow(box.data, box.end + n)
-    memcpy(box.data + box.end, p, n)
-    box.end += n
-    box.size = box.end
     return 0
 
 
-cdef int late_settle(Worker w, Exchange ex) except -1:
-    """Another response of this connection is about to be sent: first what is before it."""
+cdef int owed_forget(conn_t* c) noexcept:
+    buffer_free(c.owed)
+    c.owed = NULL
+    return 0
+
+
+cdef int owed_take(Worker w, Exchange ex) except -1:
+    """What is owed to its client becomes the beginning of what this exchange sends."""
     cdef conn_t* c = ex.conn
-    if c.late:
+    cdef Outbox box = outbox_of(ex)     # nothing can be there yet
+    box.data = c.owed
+    box.end = box.size = c.owed_length
+    c.owed = NULL
+    return 0
+
+
+cdef inline int late_settle(Worker w, Exchange ex) except -1:
+    """Something else of this connection is about to be sent, or it is going to wait: first what is
+    before that."""
+    if ex.conn.late:
         late_flush(w)
-    if c.owed is not NULL:
-        ex.outbox = <Outbox>c.owed      # nothing of this response can be there yet
-        Py_CLEAR(c.owed)
+    if ex.conn.owed is not NULL:
+        owed_take(w, ex)
     return 0
 
 
@@ -175,8 +201,7 @@ cdef int send_piece(Worker w, Exchange ex, const char* p, size_t n) except -1:
     cdef size_t done
     if ex.gone:
         return 0
-    if ex.conn.late or ex.conn.owed is not NULL:
-        late_settle(w, ex)
+    late_settle(w, ex)
     if ex.outbox is None:
         done = send_now(ex, p, n)
         if done == n or ex.gone:        # the fast path ends here
@@ -196,8 +221,7 @@ cdef int send_pieces(Worker w, Exchange ex, iovec* iov, int count, bytes last) e
     cdef size_t n
     if ex.gone:
         return 0
-    if ex.conn.late or ex.conn.owed is not NULL:
-        late_settle(w, ex)
+    late_settle(w, ex)
     if ex.outbox is None:
         if ex.conn.memory is not NULL:
             for i in range(count):
@@ -247,8 +271,7 @@ cdef int send_file(Worker w, Exchange ex, object owner, int fd, int64_t offset,
             length -= step
         close_quietly(w, owner)
         return 0
-    if ex.conn.late or ex.conn.owed is not NULL:
-        late_settle(w, ex)
+    late_settle(w, ex)
     if ex.outbox is None:
         # MSG_MORE: the head waits for the first bytes of the file and travels with them.
         done = send(ex.conn.watch.fd, ex.head, ex.head_length, MSG_NOSIGNAL | MSG_MORE)

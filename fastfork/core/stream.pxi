@@ -108,6 +108,7 @@ cdef int stream_wait(Body b) except -1:
         ex.expects = False
         if not ex.head_sent:            # RFC 9110, 15.2: not within a response that has begun
             send_continue(w, ex)
+    late_settle(w, ex)
     if ex.gone:
         return stream_broken(w, ex, 400, DISCONNECTED)
     if w.running and (PyThread_get_thread_ident() != ex.thread or (

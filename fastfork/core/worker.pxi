@@ -231,6 +231,7 @@ cdef class Worker:
         self.runnable.clear()
         accept_stop(self)
         loop_cut(self)
+        self.owing = NULL
         conns_bury(self)
         waits_bury(self)
         log_flush(self)

@@ -5,9 +5,12 @@ import hashlib
 import io
 import json
 import os
+import signal
 import threading
+import time
 from urllib.parse import parse_qs
 
+import fastfork
 from fastfork import _core
 
 BLOCK = bytes(range(256)) * 64
@@ -210,6 +213,60 @@ def hints(environ, start_response, query):
     return [] if "status" in query else [b"after the hints"]
 
 
+def slow(environ, start_response, query):
+    time.sleep(float(query["t"]))
+    start_response("200 OK", [])
+    return [b"slow"]
+
+
+def parks(environ, start_response, query):
+    """Waits, so that others run, until the file is there."""
+    while not os.path.exists(query["file"]):
+        fastfork.sleep(0.005)
+    start_response("200 OK", [])
+    return [b"parked"]
+
+
+def works_on(environ, start_response, query):
+    """All of its answer is out when it reads from the FIFO: behind its only piece, in close(), or
+    after write()."""
+    class Steps:
+        def __iter__(self):
+            yield b"answer"
+            if query["how"] == "yields":
+                work()
+
+        def close(self):
+            if query["how"] == "closes":
+                work()
+
+    def work():
+        with open(query["fifo"], "rb") as fifo:
+            fifo.read()
+
+    write = start_response("200 OK", [("Content-Length", "6")])
+    if query["how"] != "writes":
+        return Steps()
+    write(b"answer")
+    work()
+    return []
+
+
+def forks(environ, start_response, query):
+    """The child comes back out of the handler as well."""
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+    start_response("200 OK", [])
+    return [b"forked"]
+
+
+def dies(environ, start_response, query):
+    if query["how"] == "exits":
+        os._exit(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def breaks(environ, start_response, query):
     """Raises after some bytes; `length` is declared if given."""
     def steps():
@@ -266,6 +323,7 @@ def gzip_file(environ, start_response, query):
 
 
 PATHS = {
+    "/slow": slow, "/parks": parks, "/works-on": works_on, "/forks": forks, "/dies": dies,
     "/deep": deep, "/late-read": late_read, "/echo": echo, "/raised": raised,
     "/in-thread": in_thread,
     "/": hello, "/environ": show, "/pid": pid, "/counters": counters,
