@@ -31,8 +31,8 @@ cdef inline char* log_put(char* out, const char* p, size_t n) noexcept:
 
 
 cdef inline bint plain_eight(const unsigned char* p) noexcept:
-    """Is none of these eight bytes a control character, beyond ASCII, a quote or a backslash?  All of
-    them at once: the highest bit of a byte becomes one if it is."""
+    """Is none of these eight bytes a control character, beyond ASCII, a quote or a backslash?  All
+    of them at once: the highest bit of a byte becomes one if it is."""
     cdef uint64_t ones = 0x0101010101010101, x, quote, backslash
     memcpy(&x, p, 8)
     quote = x ^ ones * c'"'

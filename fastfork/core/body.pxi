@@ -287,8 +287,8 @@ cdef int body_store(Worker w, Body b, const char* p, size_t n) except -1:
 
 
 cdef int body_hold(Body b, const char* p, size_t n) except -1:
-    """For a handler that waits for it, or else for its next read.  More is received only when it has
-    taken all of this: one receive, or what came with the head, is the bound."""
+    """For a handler that waits for it, or else for its next read.  More is received only when it
+    has taken all of this: one receive, or what came with the head, is the bound."""
     cdef size_t step = min(n, b.target_room - b.target_filled)
     if step:
         if p != b.target + b.target_filled:     # it was received there

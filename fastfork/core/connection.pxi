@@ -370,8 +370,8 @@ cdef int conn_writable(Worker w, conn_t* c) except -1:
 # -- bytes -> requests ---------------------------------------------------------------------
 
 cdef int conn_received(Worker w, conn_t* c, const char* data, size_t n) except -1:
-    """`n` bytes have come in, in the worker's buffer (or where body_receive() has put them).  1: they
-    were of a body, and more of it is to come.  Otherwise the connection may be gone by now."""
+    """`n` bytes have come in, in the worker's buffer (or where body_receive() has put them).  1:
+    they were of a body, and more of it is to come.  Otherwise the connection may be gone by now."""
     if c.pending is not NULL:
         conn_append_pending(c, data, n)
         data = c.pending + c.pending_start

@@ -374,8 +374,8 @@ cdef inline void buffer_free(char* p) noexcept:
 
 
 cdef inline void memory_untouched(char* p, size_t n) noexcept:
-    """This memory will be written for the first time: where the system has large pages, a few faults
-    do for it instead of one every 4 KiB."""
+    """This memory will be written for the first time: where the system has large pages, a few
+    faults do for it instead of one every 4 KiB."""
     cdef size_t start = (<size_t>p + PAGE - 1) & ~<size_t>(PAGE - 1)
     cdef size_t end = (<size_t>p + n) & ~<size_t>(PAGE - 1)
     if end > start:

@@ -4,7 +4,7 @@
 cdef enum:
     DIRECT_SMALLEST = 4096      # bytes that must belong there
     CHUNK_LARGE = 32768         # where one is as large, the next will be, too: it had better be ...
-    BEYOND = 1024               # ... read by itself, and this much behind it, for the head of the next
+    BEYOND = 1024               # ... read by itself, and so much behind it, for the next one's head
 
 
 cdef ssize_t body_receive(Worker w, conn_t* c, char* buffer, char** place,
@@ -44,8 +44,8 @@ cdef inline bint body_fits(Worker w, Body b, int64_t n) noexcept:
 
 
 cdef bint body_place(Worker w, Body b, char** place, size_t* room) noexcept:
-    """Where the next bytes of the body, or of the present chunk, belong, and how many of them.  False
-    if that is not known, or they are few."""
+    """Where the next bytes of the body, or of the present chunk, belong, and how many of them.
+    False if that is not known, or they are few."""
     cdef size_t most
     if b.chunked and b.state != CHUNK_DATA:
         return False

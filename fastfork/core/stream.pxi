@@ -86,8 +86,8 @@ cdef int stream_broken(Worker w, Exchange ex, int status, reason) except -1:
 
 
 cdef int stream_told(Worker w, Exchange ex) except -1:
-    """Wake the handler, if it is that which reads, and not another thread of the application's while
-    the handler waits for something else."""
+    """Wake the handler, if it is that which reads, and not another thread of the application's
+    while the handler waits for something else."""
     return unpark(w, ex) if ex.reading else 0
 
 
@@ -166,7 +166,7 @@ cdef int stream_wait_alone(Worker w, Exchange ex) except -1:
 
 
 cdef bint stream_look(Worker w, Exchange ex, char* buffer) except -1:
-    """Look at the socket, on behalf of a handler that reads.  True: there was something to learn."""
+    """Look at the socket, for a handler that reads.  True: there was something to learn."""
     cdef conn_t* c = ex.conn
     cdef ssize_t n = stream_receive(w, ex, buffer)
     if n > 0:
