@@ -145,7 +145,7 @@ cdef int late_flush(Worker w) noexcept:
         n = w.late[i].end - w.late[i].start
         done = send(c.watch.fd, p, n, MSG_NOSIGNAL)
         if done < 0 and not again():
-            c.gone = True               # of one at rest epoll tells as well
+            late_lost(c)
         elif done < n:
             done = max(done, 0)
             late_owe(w, c, p + done, n - done)
@@ -154,14 +154,19 @@ cdef int late_flush(Worker w) noexcept:
     return 0
 
 
+cdef int late_lost(conn_t* c) noexcept:
+    """They cannot be sent.  epoll tells, or the next response finds out, who is to be closed."""
+    c.gone = True
+    shutdown(c.watch.fd, SHUT_RDWR)
+    return 0
+
+
 cdef int late_owe(Worker w, conn_t* c, const char* p, size_t n) noexcept:
     """The client has not taken these bytes."""
     try:
         c.owed = buffer_grow(NULL, n)
     except MemoryError:
-        c.gone = True
-        shutdown(c.watch.fd, SHUT_RDWR)
-        return 0
+        return late_lost(c)
     memcpy(c.owed, p, n)
     c.owed_length = n
     if not c.owing:                     # it may be, from before the last settlement
