@@ -502,8 +502,8 @@ cdef inline int chunk_check(object chunk) except -1:
 
 
 cdef int body_send(Worker w, Exchange ex, bytes chunk, bint whole) except -1:
-    """Send a piece of the body, with the head in front if that has not gone.  `whole`: it is all that
-    the application has to say, and may wait for what others have."""
+    """Send a piece of the body, with the head in front if that has not gone.  `whole`: it is all
+    that the application has to say, and may wait for what others have."""
     cdef const char* p = PyBytes_AS_STRING(chunk)
     cdef int64_t n = PyBytes_GET_SIZE(chunk)
     cdef char prefix[24]
