@@ -10,6 +10,17 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
 
 
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_t:
+        pass
+    ctypedef struct pthread_mutex_t:
+        pass
+
+cdef extern from "<semaphore.h>" nogil:
+    ctypedef struct sem_t:
+        pass
+
+
 # -- what epoll points at ------------------------------------------------------------------
 
 cdef enum:
@@ -117,7 +128,7 @@ cdef struct conn_t:
     watch_t watch
     uint8_t state
     uint8_t queue
-    uint8_t late                    # a response of it waits to be sent with others (send.pxi)
+    uint8_t late                    # a response of it waits to be sent with others (late.pxi)
     uint8_t gone                    # the client has reset or vanished: nothing can be sent
     uint8_t cut                     # to be closed by a reset
     uint8_t eof                     # the client has closed its sending side
@@ -142,7 +153,7 @@ cdef struct conn_t:
     PyObject* exchange              # Exchange (owned), from the end of the head to the last byte
     PyObject* remote_addr           # str (owned), made for the first request
     PyObject* remote_port
-    char* owed                      # what the client did not take of those (buffer, owned) ...
+    char* owed                      # what the client did not take of those (owned, from malloc) ...
     size_t owed_length
     bint owing                      # ... it is in the list of them ...
     conn_t* next_owing              # ... successor there
@@ -151,7 +162,22 @@ cdef struct conn_t:
 
 cdef struct late_t:                 # a small response that waits to be sent with others
     conn_t* conn
-    uint32_t start, end             # where it is in Worker.late_text
+    uint32_t start, end             # where it is in the text
+
+cdef struct lates_t:                # all of them, and the thread that sees to them (late.pxi)
+    late_t at[64]
+    int count
+    uint32_t length                 # of their text
+    int64_t since                   # us: when the first of them was ready
+    conn_t* owing                   # connections whose client did not take all of theirs
+    pthread_mutex_t lock
+    sem_t wake
+    pthread_t thread
+    bint threaded                   # it runs
+    uint32_t added                  # so many were, in all (modulo 2**32)
+    int parked                      # it sleeps until `wake`
+    int stop
+    char text[32768]
 
 cdef struct queue_t:                # a FIFO: the span is one for all, so the order is right
     conn_t* first
@@ -408,12 +434,7 @@ cdef class Worker:
     cdef bint gathering             # small responses may wait until the batch is done ...
     cdef int64_t send_delay         # us: ... or the first of them has waited so long (0: never)
     cdef int quick                  # handlers in a row that were quicker than that
-    cdef late_t late[64]
-    cdef int late_count
-    cdef int64_t late_since         # us: when the first of them was ready
-    cdef char late_text[32768]
-    cdef uint32_t late_length
-    cdef conn_t* owing              # those whose client did not take all of theirs
+    cdef lates_t lates
     cdef PyObject* pool[64]         # Exchanges (owned) for the next requests
     cdef int pool_count
     cdef line_t lines[64]           # of responses, written before (see response.pxi)

@@ -84,7 +84,7 @@ cdef int respond_sequence(Worker w, Exchange ex, object items) except -1:
         return respond_whole(w, ex, b"".join(pieces))
     head_begin(w, ex, total)
     for piece in pieces:
-        body_send(w, ex, <bytes>piece, False)
+        body_send(w, ex, <bytes>piece)
     return respond_end(w, ex)
 
 
@@ -92,7 +92,7 @@ cdef int respond_whole(Worker w, Exchange ex, object chunk) except -1:
     """The fast path: the whole body in one piece, with its head in one send."""
     chunk_check(chunk)
     head_begin(w, ex, len(<bytes>chunk))
-    body_send(w, ex, <bytes>chunk, True)
+    body_send(w, ex, <bytes>chunk)
     return respond_end(w, ex)
 
 
@@ -112,7 +112,7 @@ cdef int respond_iterable(Worker w, Exchange ex, object result) except -1:
                     chunk = (<bytes>chunk)[:ex.declared - ex.sent]
                     if not chunk:
                         break
-                body_send(w, ex, <bytes>chunk, False)
+                body_send(w, ex, <bytes>chunk)
                 if ex.gone or ex.framing == FRAME_NONE or ex.excess_told:
                     break               # nothing more will be sent, and it may never end
         head_begin(w, ex, 0)

@@ -69,7 +69,7 @@ cdef int conn_close(Worker w, conn_t* c) except -1:
     cdef Exchange ex
     if c.state == CONN_CLOSED:
         return 0
-    if c.late:
+    if AT_ONCE_GET(c.late):
         late_flush(w)
     if c.state == CONN_READY:
         ready_leave(w, c)
@@ -134,6 +134,8 @@ cdef int conn_linger(Worker w, conn_t* c) except -1:
     conn_forget_pending(c)
     if c.eof:
         return conn_close(w, c)
+    if AT_ONCE_GET(c.late):
+        late_flush(w)
     c.state = CONN_LINGER
     if c.watch.fd >= 0 and shutdown(c.watch.fd, SHUT_WR) < 0:
         return conn_close(w, c)
@@ -537,7 +539,7 @@ cdef bint conn_serve(Worker w, conn_t* c) except -1:
         w.handlers -= 1
         clock_look(w)
         slot_end(w, ex)
-    if w.late_count and w.now_us - w.late_since >= w.send_delay:
+    if w.lates.count and w.now_us - w.lates.since >= w.send_delay:
         late_flush(w)
     if w.now_us - ex.begun >= w.send_delay:
         w.quick = 0
@@ -644,10 +646,8 @@ cdef int conns_owing(Worker w) except -1:
     """Clients that have not taken what was sent to many at once (send.pxi): it is sent as they take
     it, and nothing more is read from them before."""
     cdef conn_t* c
-    while w.owing is not NULL:
-        c = w.owing
-        w.owing = c.next_owing
-        c.owing = False
+    while w.lates.owing is not NULL:
+        c = owing_detach(w)
         if c.owed is NULL:              # closed, or the next request has begun to wait or answer
             continue
         try:

@@ -29,6 +29,7 @@ from libc.errno cimport (
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
+from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
 from posix.time cimport clock_gettime, timespec
 
@@ -269,6 +270,15 @@ cdef extern from "<poll.h>" nogil:
     short POLLIN
     short POLLNVAL
     short POLLOUT
+
+cdef extern from *:
+    """
+    /* Of a variable that another thread looks at, or writes. */
+    #define AT_ONCE_GET(x) __atomic_load_n(&(x), __ATOMIC_SEQ_CST)
+    #define AT_ONCE_SET(x, value) __atomic_store_n(&(x), (value), __ATOMIC_SEQ_CST)
+    """
+    int64_t AT_ONCE_GET(int64_t x) nogil
+    void AT_ONCE_SET(int x, int value) nogil
 
 cdef extern from "<limits.h>" nogil:
     int PIPE_BUF

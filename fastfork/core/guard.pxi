@@ -4,27 +4,6 @@
 # never comes back to its loop, so a small thread that knows nothing of Python sees to it that
 # no worker outlives its master and keeps the port.
 
-cdef extern from "<pthread.h>" nogil:
-    ctypedef struct pthread_t:
-        pass
-    ctypedef struct pthread_attr_t:
-        pass
-    ctypedef struct sigset_t:
-        pass
-    int pthread_attr_init(pthread_attr_t*)
-    int pthread_attr_setstacksize(pthread_attr_t*, size_t)
-    int pthread_attr_setdetachstate(pthread_attr_t*, int)
-    int pthread_attr_destroy(pthread_attr_t*)
-    int pthread_create(pthread_t*, pthread_attr_t*, void* (*)(void*) noexcept nogil, void*)
-    int PTHREAD_CREATE_DETACHED
-
-cdef extern from "<signal.h>" nogil:
-    int sigfillset(sigset_t*)
-    int pthread_sigmask(int how, const sigset_t* new, sigset_t* old)
-    int kill(int pid, int signal)
-    int SIG_SETMASK
-    int SIGKILL
-
 cdef extern from "<unistd.h>" nogil:
     int getpid()
 
@@ -49,20 +28,10 @@ def guard(int lifeline_fd, double grace):
     it is stuck.  Once per process, after the fork.  Raises OSError if no thread can be had."""
     global guard_fd
     cdef pthread_t thread
-    cdef pthread_attr_t attributes
-    cdef sigset_t everything, before
     cdef int failed
     guard_fd = lifeline_fd
     guard_grace.tv_sec = <long>grace
     guard_grace.tv_nsec = <long>((grace - <long>grace) * 1e9)
-    pthread_attr_init(&attributes)
-    pthread_attr_setstacksize(&attributes, 65536)
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED)
-    # Signals are for the threads of the application and ours above all, never for this one.
-    sigfillset(&everything)
-    pthread_sigmask(SIG_SETMASK, &everything, &before)
-    failed = pthread_create(&thread, &attributes, guard_main, NULL)
-    pthread_sigmask(SIG_SETMASK, &before, NULL)
-    pthread_attr_destroy(&attributes)
+    failed = c_thread_start(&thread, guard_main, NULL, True)
     if failed:
         raise OSError(failed, os.strerror(failed))

@@ -22,9 +22,9 @@ cdef int loop_run(Worker w) except -1:
 cdef int64_t loop_turn(Worker w) except -3:
     """All that there is to do.  How long to wait for more (ms, -1: for ever), or WAIT_OVER."""
     while True:
-        if w.late_count and (w.batch_next == w.batch_count or w.parked or overdue(w)):
+        if w.lates.count and (w.batch_next == w.batch_count or w.parked or overdue(w)):
             late_flush(w)
-        if w.owing is not NULL:
+        if w.lates.owing is not NULL:
             conns_owing(w)
         if w.parked and w.runnable:
             baton_pass(w)
@@ -57,7 +57,7 @@ cdef int64_t loop_turn(Worker w) except -3:
             # Whatever ran in between may have waited, and another greenlet had the loop then; or a
             # thread was done meanwhile.
             if not ((w.parked and w.runnable) or w.batch_next < w.batch_count
-                    or w.late_count or w.owing is not NULL
+                    or w.lates.count or w.lates.owing is not NULL
                     or (w.mode != MODE_INLINE and (w.finished or w.asked))):
                 return loop_patience(w)
 

@@ -1,5 +1,35 @@
 # What the kernel is told of a process (prctl), for the master, the mold and the workers.
 
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_attr_t:
+        pass
+    ctypedef struct sigset_t:
+        pass
+    int pthread_attr_init(pthread_attr_t*)
+    int pthread_attr_setstacksize(pthread_attr_t*, size_t)
+    int pthread_attr_setdetachstate(pthread_attr_t*, int)
+    int pthread_attr_destroy(pthread_attr_t*)
+    int pthread_create(pthread_t*, pthread_attr_t*, void* (*)(void*) noexcept nogil, void*)
+    int pthread_join(pthread_t, void** result)
+    int pthread_mutex_init(pthread_mutex_t*, void* attributes)
+    int pthread_mutex_destroy(pthread_mutex_t*)
+    int pthread_mutex_lock(pthread_mutex_t*)
+    int pthread_mutex_unlock(pthread_mutex_t*)
+    int PTHREAD_CREATE_DETACHED
+
+cdef extern from "<semaphore.h>" nogil:
+    int sem_init(sem_t*, int shared, unsigned int value)
+    int sem_destroy(sem_t*)
+    int sem_post(sem_t*)
+    int sem_wait(sem_t*)
+
+cdef extern from "<signal.h>" nogil:
+    int sigfillset(sigset_t*)
+    int pthread_sigmask(int how, const sigset_t* new, sigset_t* old)
+    int kill(int pid, int signal)
+    int SIG_SETMASK
+    int SIGKILL
+
 cdef extern from "<sys/prctl.h>" nogil:
     int prctl(int option, unsigned long argument)
     int PR_SET_CHILD_SUBREAPER
@@ -61,3 +91,22 @@ def name_process(str name not None):
     cdef bytes text = name.encode()
     if prctl(PR_SET_NAME, <unsigned long><const char*>text) < 0:
         raise OSError(errno, os.strerror(errno))
+
+
+cdef int c_thread_start(pthread_t* thread, void* (*main)(void*) noexcept nogil, void* arg,
+                        bint detached) noexcept:
+    """Start a small thread of C.  0 or an errno."""
+    cdef pthread_attr_t attributes
+    cdef sigset_t everything, before
+    cdef int failed
+    pthread_attr_init(&attributes)
+    pthread_attr_setstacksize(&attributes, 65536)
+    if detached:
+        pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED)
+    # Signals are for the threads of the application and ours above all, never for this one.
+    sigfillset(&everything)
+    pthread_sigmask(SIG_SETMASK, &everything, &before)
+    failed = pthread_create(thread, &attributes, main, arg)
+    pthread_sigmask(SIG_SETMASK, &before, NULL)
+    pthread_attr_destroy(&attributes)
+    return failed

@@ -98,7 +98,7 @@ cdef class Exchange:
         chunk_check(data)
         if len(<bytes>data):
             head_begin(self.worker, self, -1)
-            body_send(self.worker, self, <bytes>data, False)
+            body_send(self.worker, self, <bytes>data)
             if self.gone:
                 raise ClientGone("the client has disconnected")
 
@@ -501,9 +501,8 @@ cdef inline int chunk_check(object chunk) except -1:
     return 0
 
 
-cdef int body_send(Worker w, Exchange ex, bytes chunk, bint whole) except -1:
-    """Send a piece of the body, with the head in front if that has not gone.  `whole`: it is all
-    that the application has to say, and may wait for what others have."""
+cdef int body_send(Worker w, Exchange ex, bytes chunk) except -1:
+    """Send a piece of the body, with the head in front if that has not gone."""
     cdef const char* p = PyBytes_AS_STRING(chunk)
     cdef int64_t n = PyBytes_GET_SIZE(chunk)
     cdef char prefix[24]
@@ -529,8 +528,8 @@ cdef int body_send(Worker w, Exchange ex, bytes chunk, bint whole) except -1:
             ex.head_sent = True
             head_room(ex, n)
             head_put(ex, p, n)
-            if whole and late_fits(w, ex):
-                return late_add(w, ex)
+            if late_add(w, ex):
+                return 0
             return send_piece(w, ex, ex.head, ex.head_length)
         ex.head_sent = True
         iov[0].iov_base = ex.head
@@ -587,7 +586,7 @@ cdef int respond_end(Worker w, Exchange ex) except -1:
     if w.stranger:
         stranger_ends(w, None)
     if not ex.head_sent:
-        body_send(w, ex, b"", False)
+        body_send(w, ex, b"")
     if ex.framing == FRAME_CHUNKED:
         if not ex.gone:
             send_piece(w, ex, b"0\r\n\r\n", 5)
@@ -610,5 +609,5 @@ cdef int respond_simple(Worker w, Exchange ex, int status) except -1:
         head_field(ex, "Retry-After", RETRY_AFTER)
     ex.started = True
     head_begin(w, ex, len(line) + 1)
-    body_send(w, ex, line + b"\n", False)
+    body_send(w, ex, line + b"\n")
     return respond_end(w, ex)

@@ -1,25 +1,8 @@
 # To the client.  Try now; what does not fit waits in the exchange's outbox and is sent by the loop
 # as the client takes it: in memory to a limit, then in a temporary file, and beyond the file's
 # limit the handler waits.  A slow client costs no worker.
-#
-# A client that sleeps is woken by what is sent to it, and if it is on the same machine, as a proxy
-# is, that can cost more than all the rest of a request.  So small whole responses wait for those
-# of the other requests that came at the same time, and pipelined ones go out in one piece; but
-# not for long, and only while handlers are quick:
-#
-#   1. Only a list or tuple waits, which is all that the application had to say: what an iterator
-#      or write() brings goes out before anything more is asked of the application (PEP 3333).
-#   2. They go out when the batch is done or a handler waits, and after the handler that makes the
-#      first of them wait longer than send_delay; handlers were quicker than that lately.
-#   3. Whatever else is sent on a connection comes after them, and so does every wait of a request
-#      behind them (late_settle).
-#   4. What a client does not take of them is the connection's (`owed`) until its next exchange
-#      takes it over, or conns_owing() finds that there is none.
 
 cdef enum:
-    LATES = 64                  # responses that wait at most, and their bytes
-    LATE_TEXT = 32768
-    QUICK_ENOUGH = 100          # handlers in a row that must have been quick
     WRITE_LOOKS = 4             # at a client that takes nothing, within write_timeout
     TAIL_SMALLEST = 16384       # a piece at least this large is kept, not copied
 
@@ -103,99 +86,21 @@ cdef ssize_t send_now(Exchange ex, const char* p, size_t n) except -2:
     return done
 
 
-cdef inline bint late_fits(Worker w, Exchange ex) noexcept:
-    """May the response, whose head and body are in ex.head, wait for others?  The handlers of this
-    worker were quick lately, so that it will not be long, and there is something to wait for."""
-    cdef conn_t* c = ex.conn
-    return (w.gathering and ex.keep_alive and ex.outbox is None
-            and (ex.framing == FRAME_NONE or ex.sent == ex.declared)
-            and (c.pending is not NULL or w.late_count or w.batch_next < w.batch_count)
-            and c.owed is NULL and not c.eof and c.memory is NULL
-            and w.late_count < LATES and w.late_length + ex.head_length <= LATE_TEXT)
-
-
-cdef int late_add(Worker w, Exchange ex) noexcept:
-    cdef conn_t* c = ex.conn
-    cdef late_t* at = &w.late[w.late_count]
-    memcpy(w.late_text + w.late_length, ex.head, ex.head_length)
-    if c.late and (at - 1).conn == c:           # pipelined: in one piece
-        at -= 1
-    else:
-        if w.late_count == 0:
-            w.late_since = w.now_us
-        at.conn = c
-        at.start = w.late_length
-        w.late_count += 1
-        c.late = True
-    w.late_length += <uint32_t>ex.head_length
-    at.end = w.late_length
-    return 0
-
-
-cdef int late_flush(Worker w) noexcept:
-    """Send them.  No Python object is made here, whose making could run code that sends."""
-    cdef conn_t* c
-    cdef const char* p
-    cdef ssize_t n, done
-    cdef int i
-    for i in range(w.late_count):
-        c = w.late[i].conn
-        c.late = False
-        p = w.late_text + w.late[i].start
-        n = w.late[i].end - w.late[i].start
-        done = send(c.watch.fd, p, n, MSG_NOSIGNAL)
-        if done < 0 and not again():
-            late_lost(c)
-        elif done < n:
-            done = max(done, 0)
-            late_owe(w, c, p + done, n - done)
-    w.late_count = 0
-    w.late_length = 0
-    return 0
-
-
-cdef int late_lost(conn_t* c) noexcept:
-    """They cannot be sent.  epoll tells, or the next response finds out, who is to be closed."""
-    c.gone = True
-    shutdown(c.watch.fd, SHUT_RDWR)
-    return 0
-
-
-cdef int late_owe(Worker w, conn_t* c, const char* p, size_t n) noexcept:
-    """The client has not taken these bytes."""
-    try:
-        c.owed = buffer_grow(NULL, n)
-    except MemoryError:
-        return late_lost(c)
-    memcpy(c.owed, p, n)
-    c.owed_length = n
-    if not c.owing:                     # it may be, from before the last settlement
-        c.owing = True
-        c.next_owing = w.owing
-        w.owing = c
-    return 0
-
-
-cdef int owed_forget(conn_t* c) noexcept:
-    buffer_free(c.owed)
-    c.owed = NULL
-    return 0
-
-
 cdef int owed_take(Worker w, Exchange ex) except -1:
     """What is owed to its client becomes the beginning of what this exchange sends."""
     cdef conn_t* c = ex.conn
     cdef Outbox box = outbox_of(ex)     # nothing can be there yet
-    box.data = c.owed
+    box.data = buffer_new(c.owed_length)
+    memcpy(box.data, c.owed, c.owed_length)
     box.end = box.size = c.owed_length
-    c.owed = NULL
+    owed_forget(c)
     return 0
 
 
 cdef inline int late_settle(Worker w, Exchange ex) except -1:
     """Something else of this connection is about to be sent, or it is going to wait: first what is
     before that."""
-    if ex.conn.late:
+    if AT_ONCE_GET(ex.conn.late):
         late_flush(w)
     if ex.conn.owed is not NULL:
         owed_take(w, ex)

@@ -225,13 +225,12 @@ cdef class Worker:
 
     cdef _end(self):
         global _running
-        late_flush(self)
+        late_end(self)
         self.batch_next = self.batch_count = 0
         self.spares.clear()
         self.runnable.clear()
         accept_stop(self)
         loop_cut(self)
-        self.owing = NULL
         conns_bury(self)
         waits_bury(self)
         log_flush(self)

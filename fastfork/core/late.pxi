@@ -1,0 +1,205 @@
+# Small whole responses that wait for those of the other requests that came at the same time.
+#
+# A client that sleeps is woken by what is sent to it, and if it is on the same machine, as a proxy
+# is, that can cost more than all the rest of a request.  So they leave together, and pipelined
+# ones in one piece; but not late, and only while handlers are quick:
+#
+#   1. They go out when the batch is done or a handler waits, and after the handler that makes the
+#      first of them wait longer than send_delay; handlers were quicker than that lately.
+#   2. If a handler keeps the loop longer, or what an application does behind its response, a C
+#      thread that knows nothing of Python sends them, LATE_LOOK to twice LATE_LOOK after they
+#      were ready.  So nothing that a handler does can hold up what it, or another, has answered
+#      (PEP 3333, Buffering and Streaming: "a different thread").  It is asleep while there are none.
+#   3. Whatever else is sent on a connection comes after them, and so does every wait of a request
+#      behind them (late_settle).
+#   4. What a client does not take of them is the connection's (`owed`) until its next exchange
+#      takes it over, or conns_owing() finds that there is none.
+#
+# The lock guards all of lates_t, and of a connection that is in it `late`, `owed` and its place in
+# the list of those that owe.  The loop's side takes it to add, to send and to detach that list.
+
+cdef enum:
+    LATES = 64                  # responses that wait at most, and their bytes
+    LATE_TEXT = 32768
+    QUICK_ENOUGH = 100          # handlers in a row that must have been quick
+    LATE_LOOK = 5000            # us between two looks of the thread
+
+
+cdef inline bint late_add(Worker w, Exchange ex) except -1:
+    """Let the response, whose head and body are in ex.head, wait for others, if it may: the handlers
+    of this worker were quick lately, it is complete, and there is something to wait for."""
+    cdef conn_t* c = ex.conn
+    if not (w.gathering and ex.keep_alive and ex.outbox is None
+            and (ex.framing == FRAME_NONE or ex.sent == ex.declared)
+            and (c.pending is not NULL or w.lates.count or w.batch_next < w.batch_count)
+            and not c.eof and not c.gone and c.memory is NULL):
+        return False
+    if not w.lates.threaded and not late_begin(w):
+        return False
+    return late_put(w, c, ex.head, ex.head_length)
+
+
+cdef bint late_put(Worker w, conn_t* c, const char* p, size_t n) noexcept:
+    """False: there is no room, or something of this connection is before it."""
+    cdef lates_t* all = &w.lates
+    cdef late_t* at
+    cdef bint fits, more
+    pthread_mutex_lock(&all.lock)
+    at = &all.at[all.count]
+    more = c.late and (at - 1).conn == c        # pipelined: in one piece
+    fits = ((more or (all.count < LATES and not c.late)) and c.owed is NULL
+            and all.length + n <= LATE_TEXT)
+    if fits:
+        memcpy(all.text + all.length, p, n)
+        if more:
+            at -= 1
+        else:
+            if all.count == 0:
+                all.since = w.now_us
+            at.conn = c
+            at.start = all.length
+            all.count += 1
+            c.late = True
+        all.length += <uint32_t>n
+        at.end = all.length
+        AT_ONCE_SET(all.added, all.added + 1)
+    pthread_mutex_unlock(&all.lock)
+    if fits and AT_ONCE_GET(all.parked):
+        AT_ONCE_SET(all.parked, 0)
+        sem_post(&all.wake)
+    return fits
+
+
+cdef int late_flush(Worker w) noexcept:
+    """Send them."""
+    cdef lates_t* all = &w.lates
+    if all.threaded and not w.stranger:
+        pthread_mutex_lock(&all.lock)
+        late_send(all)
+        pthread_mutex_unlock(&all.lock)
+    return 0
+
+
+cdef int late_send(lates_t* all) noexcept nogil:
+    cdef conn_t* c
+    cdef const char* p
+    cdef ssize_t n, done
+    cdef int i
+    for i in range(all.count):
+        c = all.at[i].conn
+        p = all.text + all.at[i].start
+        n = all.at[i].end - all.at[i].start
+        done = send(c.watch.fd, p, n, MSG_NOSIGNAL)
+        if done < 0 and not again():
+            late_lost(c)
+        elif done < n:
+            done = max(done, 0)
+            late_owe(all, c, p + done, n - done)
+        AT_ONCE_SET(c.late, 0)          # last: then nobody looks into the list for it
+    all.count = 0
+    all.length = 0
+    return 0
+
+
+cdef int late_lost(conn_t* c) noexcept nogil:
+    """They cannot be sent.  epoll tells, or the next response finds out, who is to be closed."""
+    c.gone = True
+    shutdown(c.watch.fd, SHUT_RDWR)
+    return 0
+
+
+cdef int late_owe(lates_t* all, conn_t* c, const char* p, size_t n) noexcept nogil:
+    """The client has not taken these bytes."""
+    c.owed = <char*>malloc(n)
+    if c.owed is NULL:
+        return late_lost(c)
+    memcpy(c.owed, p, n)
+    c.owed_length = n
+    if not c.owing:                     # it may be, from before the last settlement
+        c.owing = True
+        c.next_owing = all.owing
+        all.owing = c
+    return 0
+
+
+cdef conn_t* owing_detach(Worker w) noexcept:
+    """The first of those whose client did not take everything; it is then no longer one of them."""
+    cdef lates_t* all = &w.lates
+    cdef conn_t* c
+    pthread_mutex_lock(&all.lock)
+    c = all.owing
+    if c is not NULL:
+        all.owing = c.next_owing
+        c.owing = False
+    pthread_mutex_unlock(&all.lock)
+    return c
+
+
+cdef int owed_forget(conn_t* c) noexcept:
+    free(c.owed)
+    c.owed = NULL
+    return 0
+
+
+# -- the thread ----------------------------------------------------------------------------
+
+cdef bint late_begin(Worker w) except -1:
+    """Start it: the first response is about to wait.  False if there can be none; then none waits."""
+    cdef lates_t* all = &w.lates
+    cdef int failed
+    pthread_mutex_init(&all.lock, NULL)
+    sem_init(&all.wake, 0, 0)
+    all.stop = all.parked = 0
+    failed = c_thread_start(&all.thread, late_main, all, False)
+    if failed:
+        w.gathering = False
+        w.send_delay = 0
+        w.log(logging.WARNING, f"no thread can be started ({os.strerror(failed)}): every response is "
+              "sent by itself (send_delay = 0)", None)
+        return False
+    all.threaded = True
+    return True
+
+
+cdef int late_end(Worker w) except -1:
+    """The loop is over: send what there is, and end it."""
+    cdef lates_t* all = &w.lates
+    if not all.threaded or w.stranger:
+        return 0
+    late_flush(w)
+    all.threaded = False
+    AT_ONCE_SET(all.stop, 1)
+    sem_post(&all.wake)
+    pthread_join(all.thread, NULL)
+    pthread_mutex_destroy(&all.lock)
+    sem_destroy(&all.wake)
+    all.owing = NULL
+    return 0
+
+
+cdef void* late_main(void* arg) noexcept nogil:
+    cdef lates_t* all = <lates_t*>arg
+    cdef timespec look
+    cdef uint32_t added = 0
+    look.tv_sec = 0
+    look.tv_nsec = LATE_LOOK * 1000
+    while not AT_ONCE_GET(all.stop):
+        if AT_ONCE_GET(all.added) == added:
+            AT_ONCE_SET(all.parked, 1)
+            if AT_ONCE_GET(all.added) == added:     # again: who adds must have seen `parked`
+                sem_wait(&all.wake)
+            AT_ONCE_SET(all.parked, 0)
+            if AT_ONCE_GET(all.stop):
+                break
+        added = AT_ONCE_GET(all.added)
+        nanosleep(&look, NULL)
+        if late_due(all):
+            pthread_mutex_lock(&all.lock)
+            if late_due(all):
+                late_send(all)
+            pthread_mutex_unlock(&all.lock)
+    return NULL
+
+
+cdef inline bint late_due(lates_t* all) noexcept nogil:
+    return AT_ONCE_GET(all.count) and clock_us() - AT_ONCE_GET(all.since) >= LATE_LOOK
