@@ -9,7 +9,7 @@ from pathlib import Path
 from harness import PATIENCE, Server, wait_for
 
 HERE = Path(__file__).resolve().parent
-SITES = HERE / "sites"
+SITES = HERE / "served"
 
 MODES = {
     "default": [],
@@ -19,7 +19,7 @@ MODES = {
 }
 SIDE_BY_SIDE = [mode for mode in MODES if mode != "default"]
 
-# How a handler may be at work when its time is up (sites/work.py).
+# How a handler may be at work when its time is up (served/work.py).
 WAYS_TO_BE_LATE = {
     "default": ["waits", "computes"],
     "greenlets": ["waits", "computes", "blocks"],

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 from harness import PATIENCE, wait_for
 from running import MODES, SIDE_BY_SIDE, piece_of, read_head, rest_of
-from sites.blocks import BLOCK, block
+from served.blocks import BLOCK, block
 from tools import content, get, post, quiet_for, slow_client, vanish, wake
 
 MANY = 1000
