@@ -79,6 +79,7 @@ def longest(server, number):
     return slowest
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("mode", MODES)
 def test_everybody_has_a_fair_share(mode):
     with serve(*MODES[mode], workers=4) as server:
