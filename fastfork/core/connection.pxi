@@ -298,7 +298,7 @@ cdef int conn_timeout(Worker w, conn_t* c) except -1:
         return conn_end_exchange(w, c)
     if c.state == CONN_READY:
         ready_leave(w, c)
-        if conn_turn_away(w, c, late_told(w)):
+        if conn_turn_away(w, c, unserved_told(w)):
             conn_go_on(w, c)
         return 0
     return conn_close(w, c)             # at rest or lingering: silence
@@ -425,7 +425,7 @@ cdef int conn_advance(Worker w, conn_t* c, const char* data, size_t n) except -1
                 return 0
         elif w.queue_timeout and served == 0 and w.now - w.polled > w.queue_timeout:
             # It was there when epoll was asked, and others have had the handler since.
-            if not conn_turn_away(w, c, late_told(w)):
+            if not conn_turn_away(w, c, unserved_told(w)):
                 return 0
         elif not conn_serve(w, c):
             return 0
@@ -595,7 +595,7 @@ cdef int asked_next(Worker w) except -1:
 
 # -- too many at once ----------------------------------------------------------------------
 
-cdef str late_told(Worker w):
+cdef str unserved_told(Worker w):
     return f"no handler was free within {w.queue_timeout / 1e3:g} s (queue_timeout)"
 
 
