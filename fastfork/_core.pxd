@@ -108,6 +108,7 @@ cdef struct slot_t:                 # what a worker tells of itself (scoreboard.
     int64_t latency[32]             # [i]: requests of fewer than 2**i us, and not fewer than half
     int64_t queued                  # complete requests that wait for a handler
     int64_t refused                 # answered with 503 because they would have, or had, too long
+    int64_t handed_out, handed_in   # connections, to and from siblings (handoff.pxi)
     # for the siblings of the worker, when one of them is about to accept
     int64_t family                  # workers with the same number share their listeners
     uint32_t accepting

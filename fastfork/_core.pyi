@@ -145,13 +145,15 @@ class Worker:
         multiprocess: bool = False,
         slot: Buffer | None = None,
         siblings: Siblings | None = None,
+        pair: tuple[int, int] | None = None,
     ) -> None:
         """`log(level, message, exception)` receives what belongs in the error log;
         level is a `logging` level.  The listeners must be listening; the core makes them
         non-blocking.  Access-log lines go to `access_log_fd` (-1: none).  `slot` is `SLOT_SIZE`
         writable bytes, in shared memory if others shall see what this worker does (`slot_read`);
         what was in them is lost.  ValueError if they are too few or not aligned to 8.
-        `siblings`: the workers that share the listeners, with which this one shares the work."""
+        `siblings`: the workers that share the listeners, with which this one shares the work.
+        `pair`: descriptors by which it hands connections to siblings, and gets theirs."""
 
     def run(self) -> None:
         """Serve until `drain` has finished or `stop` was called."""
@@ -285,6 +287,7 @@ def guard(lifeline_fd: int, grace: float) -> None:
     this process with SIGKILL, wherever it is stuck.  Once per process, after the fork."""
 
 SLOT_SIZE: int
+HANDOFF_VERSION: int
 """Bytes of a worker's slot on the scoreboard, a multiple of 64."""
 
 def slot_read(slot: Buffer) -> dict[str, Any]:

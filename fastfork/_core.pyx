@@ -13,6 +13,7 @@ include "core/worker.pxi"       # the Python face: settings, run, drain, watch
 include "core/loop.pxi"         # epoll, deadlines, who runs next
 include "core/accept.pxi"       # listeners -> connections
 include "core/balance.pxi"      # which of the workers accepts
+include "core/handoff.pxi"      # connections that go to a sibling, and those that come from one
 include "core/memory.pxi"       # the same without a socket
 include "core/connection.pxi"   # states of a connection: bytes -> requests -> rest or close
 include "core/preamble.pxi"     # the PROXY protocol, before the first head

@@ -189,6 +189,8 @@ def slot_read(slot):
         "in_flight": s.waiting + (s.request_started != 0),
         "queued": s.queued,
         "refused": s.refused,
+        "handed_out": s.handed_out,
+        "handed_in": s.handed_in,
         "request_started": s.request_started / 1e6,
         "deadline": s.request_deadline / 1e3,
         "request_number": s.request_number,

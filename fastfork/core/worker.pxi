@@ -18,7 +18,7 @@ cdef class Worker:
             raise MemoryError()
 
     def __init__(self, app, listeners, settings, *, log, int access_log_fd=-1,
-                 bint multiprocess=False, slot=None, siblings=None):
+                 bint multiprocess=False, slot=None, siblings=None, pair=None):
         cdef int i
         cdef stat_t st
         # Under gevent two handlers are in the middle of something as they are in two threads.

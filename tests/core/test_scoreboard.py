@@ -64,8 +64,8 @@ def test_a_slot_without_a_worker():
         "pid": 0, "state": "booting", "heartbeat": 0.0, "accepted": 0, "requests": 0,
         "connections": 0, "in_flight": 0, "request_started": 0.0, "deadline": 0.0,
         "request_number": 0, "method": "", "path": "", "request_id": "",
-        "queued": 0, "refused": 0, "statuses": [0] * 5, "sent": 0, "latency": [0] * 32,
-        "whole": True,
+        "queued": 0, "refused": 0, "handed_out": 0, "handed_in": 0,
+        "statuses": [0] * 5, "sent": 0, "latency": [0] * 32, "whole": True,
     }  # fmt: skip
 
 

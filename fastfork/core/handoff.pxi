@@ -1,0 +1,3 @@
+# Connections that go to a sibling, and those that come from one.
+
+HANDOFF_VERSION = 1             # of the record that travels with a descriptor
