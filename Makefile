@@ -10,11 +10,12 @@ SOURCES = setup.py pyproject.toml fastfork/__init__.py fastfork/_core.pyx fastfo
           $(wildcard fastfork/core/*.pxi)
 FUZZ_SECONDS ?= 600
 CHAOS_SECONDS ?= 60
+STRESS_SECONDS ?= 600
 # Most tests wait for processes most of the time: a few files of them at once.
 SIDE_BY_SIDE = -n 4 --dist loadfile --no-loadscope-reorder -m 'not alone'
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 
-.PHONY: serve example test test-release test-debug test-newer lint types debug asan fuzz chaos docs \
+.PHONY: serve example test test-release test-debug test-newer lint types debug asan fuzz chaos stress docs \
         bench perf-check perf-baseline wheel clean
 
 serve: .venv/built
@@ -79,9 +80,15 @@ asan: build/asan/built
 fuzz: build/asan/built
 	sh tests/sanitized.sh build/asan $(BIN)/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
 
-# Workers killed at random under load, for a minute.
+# Workers killed at random under load, for a minute of each kind.
 chaos: .venv/tested
-	FASTFORK_CHAOS_SECONDS=$(CHAOS_SECONDS) $(BIN)/pytest -s tests/process/test_chaos.py
+	FASTFORK_CHAOS_SECONDS=$(CHAOS_SECONDS) $(BIN)/pytest -s tests/process/test_chaos.py \
+	    tests/process/test_outliving.py::test_only_those_of_a_killed_worker_are_lost
+
+# Connections under load for ten minutes, while workers are reloaded, scaled and replaced: fails if
+# one is lost.
+stress: .venv/tested
+	$(BIN)/python tests/process/stress.py --seconds $(STRESS_SECONDS) $(ARGS)
 
 build/asan/built: .venv/tested $(SOURCES) $(wildcard fastfork/*.py)
 	FASTFORK_DEBUG=1 FASTFORK_ASAN=1 $(BIN)/python setup.py -q build --build-base build/asan/temp --build-lib build/asan

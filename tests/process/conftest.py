@@ -169,3 +169,19 @@ def deployed(serve, tmp_path):
     from deployed import Deployed
 
     return lambda services, **kwargs: Deployed(serve, tmp_path, services, **kwargs)
+
+
+@pytest.fixture
+def site(start, tmp_path):
+    """`site(*flags, workers=2)` serves handoff_site:app (handing.py)."""
+    from handing import Site
+
+    sites = []
+
+    def make(*flags, **kwargs):
+        sites.append(Site(start, tmp_path, *flags, **kwargs))
+        return sites[-1]
+
+    yield make
+    for one in sites:
+        one.open.close()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import socket
 from pathlib import Path
 
@@ -45,6 +46,50 @@ def holder(server, gate):
     wait_for(look, message=lambda: "no worker is at the gate")
     (pid,) = found
     return pid
+
+
+def sockets(pid):
+    """Inodes of the sockets that it has open."""
+    return {int(target[8:-1]) for target in targets(pid) if target.startswith("socket:[")}
+
+
+def clients(pid, port):
+    """Ports of those clients of the server at `port` (IPv4) whose connections it has open."""
+    has, found = sockets(pid), set()
+    with open("/proc/net/tcp") as table:
+        next(table)
+        for line in table:
+            words = line.split()
+            local, remote = (int(word.rpartition(":")[2], 16) for word in words[1:3])
+            if local == port and remote and int(words[9]) in has:
+                found.add(remote)
+    return found
+
+
+def pair_of(server):
+    """Inodes of the two sockets by which the workers of its only service hand connections to each
+    other: SEQPACKET, and of every worker (unlike its channel to the master)."""
+    with open("/proc/net/unix") as table:
+        next(table)
+        seqpacket = {int(words[6]) for words in map(str.split, table) if words[4] == "0005"}
+    return seqpacket.intersection(sockets(server.pid), *map(sockets, server.workers()))
+
+
+def descriptors(pid):
+    """How many it has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def quiet(sock, seconds=0.1):
+    """Is there nothing to read from it for a moment?"""
+    there = select.poll()  # select() knows no descriptors beyond 1023
+    there.register(sock, select.POLLIN)
+    return not there.poll(seconds * 1000)
+
+
+def threads(pid):
+    """The ids of its threads."""
+    return {int(task) for task in os.listdir(f"/proc/{pid}/task")}
 
 
 def field(pid, name):

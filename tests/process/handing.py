@@ -1,0 +1,113 @@
+"""Clients and the workers to which their connections belong."""
+
+import collections
+import socket
+import struct
+from contextlib import ExitStack
+
+from harness import PATIENCE, Client, wait_for
+from seen import clients, service
+
+
+def request(target, *fields):
+    return "\r\n".join([f"GET {target} HTTP/1.1", "Host: test", *fields, "", ""]).encode()
+
+
+def pid_of(client):
+    return int(client.get("/pid").body)
+
+
+def vanish(client):
+    """Close with a reset."""
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def unix_client(path):
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(PATIENCE)
+    sock.connect(str(path))
+    return Client(sock)
+
+
+class Site:
+    """A server of handoff_site:app with a control socket, and its clients by their workers."""
+
+    def __init__(self, start, directory, *flags, workers=2, bind=("127.0.0.1:0",), env=None):
+        self.control = directory / "control"
+        self.counted = directory / "counted"
+        self.open = ExitStack()
+        self.server = start("handoff_site:app", *flags, "--control", str(self.control),
+                            workers=workers, bind=bind,
+                            env={"COUNTED": str(self.counted), **(env or {})})
+
+    def connect(self):
+        return self.open.enter_context(self.server.connect())
+
+    def crowd(self, number=16, connect=None):
+        """`number` clients who have had an answer, by the worker that gave it, the most first.
+        Each worker has two at least: one that has had no core for a while may have none."""
+        while True:
+            found = collections.defaultdict(list)
+            for _ in range(number):
+                client = (connect or self.connect)()
+                found[pid_of(client)].append(client)
+            if all(len(found[pid]) >= 2 for pid in self.server.workers()):
+                return sorted(found.items(), key=lambda one: -len(one[1]))
+            for some in found.values():
+                for client in some:
+                    client.close()
+
+    def silent(self, number=16):
+        """The same with clients who have said nothing."""
+        ports = {client.sock.getsockname()[1]: client
+                 for client in [self.connect() for _ in range(number)]}
+
+        def holders():
+            return {port: pid for pid in self.server.workers()
+                    for port in clients(pid, self.server.port) if port in ports}
+
+        wait_for(lambda: len(holders()) == number, message=lambda: "not all are accepted")
+        found = collections.defaultdict(list)
+        for port, pid in holders().items():
+            found[pid].append(ports[port])
+        return sorted(found.items(), key=lambda one: -len(one[1]))
+
+    def workers(self):
+        return service(self.control)["workers"]
+
+    def counts(self):
+        """Connections handed out and in, of all workers that live."""
+        found = self.workers()
+        return sum(one["handed_out"] for one in found), sum(one["handed_in"] for one in found)
+
+    def wait_even(self, at_least=1):
+        """Until all that was handed out has arrived."""
+        wait_for(lambda: at_least <= self.counts()[0] == self.counts()[1],
+                 message=lambda: f"{self.counts()}\n{self.server.stderr}")
+        return self.counts()[0]
+
+
+def stand(client, gate, path="/wait"):
+    """Let this client's request stand at the gate."""
+    client.send(request(f"{path}?{gate.path}"))
+    gate.reached()
+
+
+class Handler:
+    """How a worker is kept busy: it waits at a gate, or it computes with the GIL."""
+
+    def __init__(self, kind, client, gate):
+        self.kind, self.client, self.gate = kind, client, gate
+        stand(client, gate, "/wait" if kind == "waits" else "/burn")
+        if kind == "computes":
+            gate.open()
+
+    def end(self):
+        """Its answer."""
+        if self.kind == "waits":
+            self.gate.open()
+        else:
+            with open(f"{self.gate.path}.over", "w"):
+                pass
+        return int(self.client.read_response().body)

@@ -1,0 +1,164 @@
+"""The application of the hand-off tests."""
+
+import array
+import json
+import os
+import socket
+
+from small_apps import answer, pid, wait
+
+kept = []  # descriptors that the application has opened
+
+
+def burn(environ, start_response):
+    """Compute, and keep the GIL for milliseconds at a time, until a file appears."""
+    path = environ["QUERY_STRING"]
+    with open(path) as gate:
+        gate.read()
+    while not os.path.exists(path + ".over"):
+        sum(range(300_000))
+    return pid(environ, start_response)
+
+
+def show(environ, start_response):
+    """The environ, as far as it is text, and who has it."""
+    found = {key: value for key, value in environ.items() if isinstance(value, str)}
+    return answer(start_response, json.dumps({**found, "pid": os.getpid()}))
+
+
+def count(environ, start_response):
+    """Write down what was asked for."""
+    with open(os.environ["COUNTED"], "a") as file:
+        file.write(environ["QUERY_STRING"] + "\n")
+    return pid(environ, start_response)
+
+
+def receive(environ, start_response):
+    """How long the body is."""
+    return answer(start_response, str(len(environ["wsgi.input"].read())))
+
+
+def wait_and_open(environ, start_response):
+    """Stand at the gate, then open pipes: the first descriptors that are free are theirs."""
+    with open(environ["QUERY_STRING"]) as gate:
+        gate.read()
+    for _ in range(40):
+        kept.extend(os.pipe())
+    return pid(environ, start_response)
+
+
+def look(environ, start_response):
+    """How many of these descriptors are still the pipes that they were."""
+    pairs = list(zip(kept[::2], kept[1::2], strict=True))
+    whole = 0
+    for reader, writer in pairs:
+        os.write(writer, b"x")
+        whole += os.read(reader, 1) == b"x"
+    return answer(start_response, f"{os.getpid()} {whole} {len(pairs)}")
+
+
+# -- what an application should not do -------------------------------------------------------
+def _sockets(environ):
+    """Our copies of the sockets whose inodes are in the query string."""
+    wanted = {f"socket:[{inode}]" for inode in environ["QUERY_STRING"].split(",")}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            continue
+        if target in wanted:
+            yield socket.socket(fileno=os.dup(int(name)))
+
+
+def break_off(environ, start_response):
+    for sock in _sockets(environ):
+        with sock:
+            sock.shutdown(socket.SHUT_RDWR)
+    return pid(environ, start_response)
+
+
+def narrow(environ, start_response):
+    """Let next to nothing fit."""
+    for sock in _sockets(environ):
+        with sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    return pid(environ, start_response)
+
+
+def litter(environ, start_response):
+    """Send what nobody expects, some of it with descriptors: ends of pipes whose others we
+    keep."""
+    for sock in _sockets(environ):
+        with sock:
+            for data, number in ((b"x", 0), (bytes(4), 1), (b"\xff" * 64, 1), (bytes(64), 1),
+                                 (bytes(4096), 1), (b"\1\0\0\0", 3), (b"y" * 100, 20)):
+                _send(sock, data, number)
+    return pid(environ, start_response)
+
+
+def _send(sock, data, number):
+    readers = []
+    for _ in range(number):
+        reader, writer = os.pipe()
+        readers.append(reader)
+        kept.append(writer)
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", readers))] * bool(number)
+    sock.sendmsg([data], rights)
+    for reader in readers:
+        os.close(reader)
+
+
+def wait_and_forge(environ, start_response):
+    """Stand at the gate; then take a record that is on its way, say that it is of a version that
+    nobody knows, and send it on, and a true copy of the same without any descriptor."""
+    with open(environ["HTTP_GATE"]) as gate:
+        gate.read()
+    taken = 0
+    for sock in _sockets(environ):
+        with sock:
+            sock.setblocking(False)
+            try:
+                data, rights, _, _ = sock.recvmsg(1 << 16, 1 << 10)
+            except BlockingIOError:
+                continue
+            (other,) = [one for one in _sockets(environ) if not _same(one, sock)]
+            with other:
+                forged = bytes([data[0] ^ 0x7f]) + data[1:]
+                other.sendmsg([forged], rights)
+                other.sendmsg([data])
+            for _, _, descriptors in rights:
+                for descriptor in array.array("i", descriptors):
+                    os.close(descriptor)
+            taken += 1
+    return answer(start_response, str(taken))
+
+
+def _same(one, other):
+    if os.fstat(one.fileno()).st_ino == os.fstat(other.fileno()).st_ino:
+        one.close()
+        return True
+    return False
+
+
+def leaks(environ, start_response):
+    """How many of the pipes that were sent are still open somewhere else."""
+    still = 0
+    for writer in kept:
+        try:
+            os.write(writer, b"x")
+            still += 1
+        except BrokenPipeError:
+            pass
+    return answer(start_response, str(still))
+
+
+PATHS = {
+    "/pid": pid, "/wait": wait, "/burn": burn, "/show": show, "/count": count,
+    "/receive": receive, "/wait_and_open": wait_and_open, "/look": look,
+    "/break_off": break_off, "/narrow": narrow, "/litter": litter,
+    "/wait_and_forge": wait_and_forge, "/leaks": leaks,
+}  # fmt: skip
+
+
+def app(environ, start_response):
+    return PATHS[environ["PATH_INFO"]](environ, start_response)
