@@ -471,7 +471,7 @@ cdef int head_begin(Worker w, Exchange ex, int64_t length) except -1:
     else:
         ex.framing = FRAME_CLOSE
         ex.keep_alive = False
-    if w.draining or ex.app_close or (ex.body is not None and not ex.body.complete):
+    if w.draining and not handoff_can(w) or ex.app_close or (ex.body is not None and not ex.body.complete):
         ex.keep_alive = False
     head_room(ex, 256 + PyBytes_GET_SIZE(w.server_field))
     if not ex.has_server:

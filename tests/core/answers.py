@@ -20,6 +20,7 @@ DEFAULTS = {
     "body_timeout": 30.0,
     "write_timeout": 60.0,
     "send_delay": 0.001,
+    "handoff_after": 0.005,
     "linger_timeout": 2.0,
     "request_timeout": 0.0,
     "liveness_timeout": 30.0,
