@@ -274,7 +274,7 @@ cdef bint wind_down(Worker w) except -1:
             w.done = True
         return True
     if w.connections == 0 and w.handlers == 0:
-        if w.handoff.out:
+        if w.retiring and w.handoff.out:
             w.log(logging.INFO, f"{w.handoff.out} connections go on with siblings", None)
         w.done = True
         return True

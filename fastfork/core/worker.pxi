@@ -297,6 +297,7 @@ cdef class Worker:
             self.drain_until = now + timeout_ms(timeout)
             self._linger(now + timeout_ms(linger))
             self.retiring = True
+            self.handoff.out = 0
             self._drains()
 
     cdef _linger(self, int64_t until):
