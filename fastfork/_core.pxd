@@ -16,6 +16,11 @@ cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
         pass
 
+cdef extern from "<sys/uio.h>" nogil:
+    struct iovec:
+        void* iov_base
+        size_t iov_len
+
 cdef extern from "<semaphore.h>" nogil:
     ctypedef struct sem_t:
         pass
@@ -171,12 +176,24 @@ cdef struct late_t:                 # a small response that waits to be sent wit
     conn_t* conn
     uint32_t start, end             # where it is in the text
 
+cdef struct pieces_t:               # of one response, that wait to be sent together (pieces.pxi)
+    iovec parts[97]
+    int part_count
+    char sizes[32][24]              # in front of chunks
+    PyObject* held[32]              # bytes (owned)
+    int count
+    conn_t* conn
+    size_t total, taken             # bytes; so many the lookout has sent
+    int64_t since                   # us: when the first of them was ready
+    int64_t last                    # us: when there was one the last time
+
 cdef struct lates_t:                # all of them (late.pxi)
     late_t at[64]
     int count
     uint32_t length                 # of their text
     int64_t since                   # us: when the first of them was ready
     conn_t* owing                   # connections whose client did not take all of theirs
+    pieces_t pieces
     pthread_mutex_t lock
     char text[32768]
 
@@ -196,7 +213,8 @@ cdef struct handoff_t:              # connections that change their worker (hand
     watch_t entry                   # where those of siblings come from (descriptor -1: nowhere)
     int exit                        # where ours go to (-1: nowhere)
     bint armed                      # the entry is in the epoll set now
-    bint full                       # the exit has no room at this moment
+    bint full                       # the exit has no room at this moment ...
+    bint broken                     # ... or never will have
     int epoll
     conn_t* moved                   # ours that have gone; the loop has not noticed yet
     slot_t* slot
@@ -396,6 +414,7 @@ cdef class Exchange:
     cdef bint refused               # our own answer to a bad request: linger afterwards
     cdef bint owed                  # no request: the rest of responses that went out together
     cdef bint excess_told
+    cdef bint gathers               # pieces of its body may wait for others
     cdef int framing
     cdef int64_t declared           # Content-Length of the application, -1 if none
     cdef int64_t sent               # body bytes handed to the socket or the outbox

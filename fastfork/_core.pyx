@@ -27,6 +27,7 @@ include "core/aside.pxi"        # handlers in threads, or under gevent's hub
 include "core/app.pxi"          # calls the application, iterates its result
 include "core/response.pxi"     # start_response, response head, body framing
 include "core/wait.pxi"         # fastfork.sleep, wait_readable, wait_writable
+include "core/pieces.pxi"       # pieces of a response that leave together
 include "core/send.pxi"         # to the socket, or to the outbox until the client is ready
 include "core/park.pxi"         # a handler that waits hands the loop on
 include "core/deadline.pxi"     # how long a handler may take

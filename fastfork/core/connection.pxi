@@ -692,7 +692,7 @@ cdef int conn_idle(Worker w, conn_t* c, int served) except -1:
 
 cdef inline bint conn_last_chance(Worker w) noexcept:
     """Is this no time to rest?"""
-    return w.draining and w.rest_until == 0
+    return w.draining and w.rest_until == 0 and not handoff_can(w)
 
 
 cdef int conn_rest(Worker w, conn_t* c) except -1:
@@ -714,7 +714,8 @@ cdef int conn_anew(Worker w, conn_t* c) except -1:
     conn_forget_pending(c)
     c.state = CONN_REST
     queue_move(w, c, QUEUE_NEW)
-    if w.draining and w.wound_down and not w.new_until:     # new ones have had their last call
+    if w.draining and w.wound_down and not w.new_until and not handoff_can(w):
+        # New ones have had their last call.
         return conn_last_call(w, c)
     return conn_interest(w, c, EPOLLIN)
 

@@ -17,13 +17,16 @@ from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.errno cimport (
     EAGAIN,
     EBADF,
+    ECONNRESET,
     EEXIST,
     EINTR,
     EMFILE,
     ENFILE,
     ENOBUFS,
     ENOMEM,
+    ENOTCONN,
     EPERM,
+    EPIPE,
     errno,
 )
 from libc.math cimport isfinite
@@ -168,11 +171,6 @@ cdef extern from "<sys/eventfd.h>" nogil:
     enum:
         EFD_CLOEXEC
         EFD_NONBLOCK
-
-cdef extern from "<sys/uio.h>" nogil:
-    struct iovec:
-        void* iov_base
-        size_t iov_len
 
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef unsigned int socklen_t

@@ -28,11 +28,6 @@ cdef int handoff_init(Worker w, object pair) except -1:
     return 0
 
 
-cdef inline bint handoff_can(Worker w) noexcept:
-    """Do connections that rest outlive this worker, which retires?"""
-    return w.retiring and w.rest_until != 0 and w.handoff.exit >= 0
-
-
 # -- ours ----------------------------------------------------------------------------------
 
 cdef int conns_moved(Worker w) except -1:
@@ -111,7 +106,8 @@ cdef int handoff_unwatch(Worker w) except -1:
 cdef int handoff_broken(Worker w) except -1:
     """Nobody will put anything into it any more."""
     handoff_unwatch(w)
-    w.handoff.entry.fd = w.handoff.exit = -1
+    w.handoff.entry.fd = -1
+    w.handoff.broken = True
     return 0
 
 

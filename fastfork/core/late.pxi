@@ -98,6 +98,39 @@ cdef int late_send(lates_t* all) noexcept nogil:
     return 0
 
 
+cdef inline bint pieces_due(lates_t* all, int64_t after) noexcept nogil:
+    """Has the first of the pieces of a response waited so long (us)?"""
+    return AT_ONCE_GET(all.pieces.count) and clock_us() - AT_ONCE_GET(all.pieces.since) >= after
+
+
+cdef int pieces_send(pieces_t* all) noexcept nogil:
+    """What the client takes of them.  They stay, as they are objects of Python."""
+    cdef iovec parts[97]
+    cdef msghdr message
+    cdef size_t taken = all.taken
+    cdef int first = 0
+    cdef ssize_t done
+    if all.conn is NULL:
+        return 0
+    while first < all.part_count and all.parts[first].iov_len <= taken:
+        taken -= all.parts[first].iov_len
+        first += 1
+    if first == all.part_count:
+        return 0
+    memcpy(parts, all.parts + first, (all.part_count - first) * sizeof(iovec))
+    parts[0].iov_base = <char*>parts[0].iov_base + taken
+    parts[0].iov_len -= taken
+    memset(&message, 0, sizeof(message))
+    message.msg_iov = parts
+    message.msg_iovlen = all.part_count - first
+    done = sendmsg(all.conn.watch.fd, &message, MSG_NOSIGNAL)
+    if done > 0:
+        all.taken += done
+    elif done < 0 and not again():
+        late_lost(all.conn)
+    return 0
+
+
 cdef int late_lost(conn_t* c) noexcept nogil:
     """They cannot be sent.  epoll tells, or the next response finds out, who is to be closed."""
     c.gone = True

@@ -133,10 +133,12 @@ cdef void* lookout_main(void* arg) noexcept nogil:
                     wait = pause
             else:
                 wait = min(wait, o.after - ran)
-        if late_due(o.lates, LOOK):
+        if late_due(o.lates, LOOK) or pieces_due(o.lates, LOOK):
             pthread_mutex_lock(&o.lates.lock)
             if late_due(o.lates, LOOK):
                 late_send(o.lates)
+            if pieces_due(o.lates, LOOK):
+                pieces_send(&o.lates.pieces)
             pthread_mutex_unlock(&o.lates.lock)
         if stirring:
             doze(o.handoff.epoll, wait)

@@ -250,19 +250,20 @@ cdef bint wind_down(Worker w) except -1:
             accept_end(w)
         else:
             accept_rest(w)
-        if not w.rest_until:
-            last_calls(w, QUEUE_REST)
     if handoff_can(w):
         handoff_all(w)
     if w.rest_until and w.now >= w.rest_until:
         w.rest_until = 0
-        last_calls(w, QUEUE_REST)
     if w.new_until and w.now - w.heard > NEW_GRACE // 10:
         # A handler kept us: nobody was listening meanwhile.
         w.new_until = max(w.new_until, w.now + NEW_GRACE)
     if w.new_until and w.now >= w.new_until:
         w.new_until = 0
-        last_calls(w, QUEUE_NEW)
+    if not handoff_can(w):              # those who go to siblings need none
+        if not w.rest_until:
+            last_calls(w, QUEUE_REST)
+        if not w.new_until:
+            last_calls(w, QUEUE_NEW)
     if overdue(w):
         if w.connections and not w.cut_told and not w.stopping:
             w.cut_told = True

@@ -11,6 +11,11 @@ cdef enum:
 HANDOFF_VERSION = RECORD_VERSION
 
 
+cdef inline bint handoff_can(Worker w) noexcept:
+    """Do connections that rest outlive this worker, which retires?"""
+    return w.retiring and w.handoff.exit >= 0 and not w.handoff.broken
+
+
 cdef inline bint conn_movable(conn_t* c) noexcept nogil:
     """Does it stand between two messages, or in the middle of a head?  And is nothing owed to its
     client?"""
@@ -26,7 +31,7 @@ cdef bint conn_pass(handoff_t* h, conn_t* c, bint asked) noexcept nogil:
     cdef record_t r
     cdef epoll_event event
     cdef timespec t
-    if h.exit < 0 or h.full or not conn_movable(c):
+    if h.exit < 0 or h.full or h.broken or not conn_movable(c):
         return False
     memset(&r, 0, sizeof(r))
     r.magic = RECORD_MAGIC
@@ -46,7 +51,8 @@ cdef bint conn_pass(handoff_t* h, conn_t* c, bint asked) noexcept nogil:
     r.address_length = c.listener.address_length
     if descriptor_send(h.exit, c.watch.fd, &r, sizeof(r), c.pending + c.pending_start,
                        r.pending) < 0:
-        h.full = True                   # or broken, or the system has too many on their way
+        h.full = True                   # or the system has too many on their way
+        h.broken = errno in (EPIPE, ECONNRESET, ENOTCONN, EBADF)
         return False
     # Before it is closed: the sibling's copy would keep it in our epoll set.
     epoll_ctl(h.epoll, EPOLL_CTL_DEL, c.watch.fd, &event)
