@@ -26,7 +26,7 @@ import servers
 import table
 import wrk
 from backend import WAIT, Backend
-from servers import GUNICORN_GEVENT, Contender, fastfork, gunicorn
+from servers import GUNICORN_CONNECTIONS, Contender, fastfork, gunicorn
 
 PATIENCE = 15  # seconds for an answer: with few threads most of them are spent in a queue
 WARM_UP = 2  # seconds
@@ -43,7 +43,7 @@ WAITING = {c.name: c for c in [
     Contender("fastfork-gevent", "fastfork", fastfork("--green", "gevent", *QUEUE)),
     Contender("fastfork-threads-64", "fastfork", fastfork(*threads(64), *QUEUE)),
     Contender("fastfork-threads-500", "fastfork", fastfork(*threads(500), *QUEUE)),
-    Contender("gunicorn-gevent", "gunicorn", gunicorn(*GUNICORN_GEVENT)),
+    Contender("gunicorn-gevent", "gunicorn", gunicorn("-k", "gevent", *GUNICORN_CONNECTIONS)),
     Contender("gunicorn-gthread-64", "gunicorn", gunicorn("-k", "gthread", *threads(64))),
     Contender("gunicorn-gthread-500", "gunicorn", gunicorn("-k", "gthread", *threads(500))),
 ]}

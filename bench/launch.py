@@ -58,10 +58,15 @@ def cheroot(app, host, port, workers):
 def gevent(app, host, port, workers, log=None):
     """It has no command of its own."""
     from gevent.pywsgi import WSGIServer
+    from gevent.socket import IPPROTO_TCP, TCP_NODELAY
 
     # Each line is in the file when its request has been answered, as with the others.
     file = open(log, "a", buffering=1) if log else None  # noqa: SIM115 (as long as the server)
-    WSGIServer((host, port), app, backlog=BACKLOG, log=file).serve_forever()
+    server = WSGIServer((host, port), app, backlog=BACKLOG, log=file)
+    server.init_socket()
+    # It sends head and body one by one: the body would wait until the client acknowledges the head.
+    server.socket.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # its connections inherit that
+    server.serve_forever()
 
 
 NGINX = """\

@@ -62,7 +62,8 @@ class Stand:
         """Start a contender for the work."""
         server = servers.Server(
             servers.TABLE[name], workers=self.work.workers, app=self.work.app, log=log,
-            cpus=self.server_cpus, env={"BENCH_FILE": str(self.directory / "file")})
+            connections=self.work.connections + self.work.idle, cpus=self.server_cpus,
+            env={"BENCH_FILE": str(self.directory / "file")})
         if self.work.workers > 1:  # one has answered already
             server.settle()
         return server
@@ -382,7 +383,8 @@ def described(name, work):
     port = 65535
     try:
         version = contender.version()
-        command = contender.command(servers.Start(port, app=work.app))
+        command = contender.command(servers.Start(
+            port, app=work.app, connections=work.connections + work.idle))
     except servers.Absent as e:
         return {"version": f"absent: {e}", "command": "", "how": contender.how}
     line = shlex.join(command).replace(str(port), "PORT").replace(servers.PYTHON, "python")

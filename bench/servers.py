@@ -63,6 +63,7 @@ class Start:
     workers: int = 1
     app: str = APP  # MODULE:ATTRIBUTE
     log: str | None = None  # the access log's file; None: no access log
+    connections: int = 64  # that there will be at once
 
 
 @dataclass(frozen=True)
@@ -140,16 +141,30 @@ def gunicorn(*flags):
         *(["--access-logfile", start.log] if start.log else []), *flags]
 
 
-def uwsgi(*flags):
-    return lambda start: [
-        PYTHON, "-c", "import pyuwsgi; pyuwsgi.run()",
-        "--http11-socket", f"{HOST}:{start.port}",  # http-socket does not keep connections
+def _uwsgi(start, *flags):
+    return [
+        PYTHON, "-c", "import pyuwsgi; pyuwsgi.run()", *flags,
         "--module", start.app, "--need-app",
         "--processes", str(start.workers),
         "--master", "--die-on-term",  # without the second SIGTERM is a reload
         "--single-interpreter",  # it has one application
         "--listen", Path("/proc/sys/net/core/somaxconn").read_text().strip(),  # 100 by default
-        *(["--logto", start.log] if start.log else ["--disable-logging"]), *flags]
+        *(["--logto", start.log] if start.log else ["--disable-logging"])]
+
+
+def uwsgi(start):
+    return _uwsgi(
+        start, "--http11-socket", f"{HOST}:{start.port}",  # http-socket does not keep connections
+        # A thread stays with its connection as long as that is kept: one for each, and some for
+        # those who ask meanwhile.
+        "--threads", str(start.connections + 8),
+        "--socket-timeout", "75")  # 4 s by default: idle connections would not live
+
+
+def uwsgi_router(start):
+    return _uwsgi(
+        start, "--http", f"{HOST}:{start.port}",
+        "--http-keepalive=75")  # seconds; off by default
 
 
 def waitress(*flags):
@@ -159,6 +174,7 @@ def waitress(*flags):
         return [
             PYTHON, "-m", "waitress", f"--listen={HOST}:{start.port}",
             "--connection-limit=16384",  # 100 by default
+            "--asyncore-use-poll",  # select() by default, which fails beyond descriptor 1023
             *flags, start.app]
     return command
 
@@ -189,10 +205,7 @@ def no_log(start):
 
 GRANIAN_ONE = ("--backlog", "16384",  # also the bound on connections held at once
                "--blocking-threads", "1")  # one handler at a time, as the others
-GUNICORN_GEVENT = ("-k", "gevent", "--worker-connections", "16384")  # 1000 by default
-# A thread stays with its connection as long as that is kept: one for each of the 64 that most
-# works have, and some for those who ask meanwhile.
-UWSGI_THREADS = ("--threads", "72")
+GUNICORN_CONNECTIONS = ("--worker-connections", "16384")  # 1000 by default
 
 TABLE = {c.name: c for c in [
     Contender("fastfork", "fastfork", fastfork(),
@@ -215,26 +228,33 @@ TABLE = {c.name: c for c in [
     Contender("granian", "granian", granian(*GRANIAN_ONE),
               "WSGI over HTTP/1.1; one blocking thread, because more of them only wait for "
               "the GIL where handlers do not wait; room for 16,384 connections."),
-    Contender("uwsgi", "pyuwsgi", uwsgi(*UWSGI_THREADS),
+    Contender("uwsgi", "pyuwsgi", uwsgi,
               "`--http11-socket`, its HTTP server that keeps connections, without a router "
-              "process; a thread stays with its connection, so there are 72 of them: with fewer "
-              "than there are connections, the others would get no answer; request log off."),
+              "process; a thread stays with its connection, so there are eight more of them than "
+              "connections in a work: with fewer, the others would get no answer; request log "
+              "off."),
+    Contender("uwsgi-router", "pyuwsgi", uwsgi_router,
+              "For many idle connections only: they stay in a router process (`--http`, "
+              "`--http-keepalive`), which asks a worker with one thread."),
     Contender("gunicorn-sync", "gunicorn", gunicorn(),
               "Its default worker: one request at a time, a connection for each. With its "
               "parser in Python: the one in C that it can use did not install."),
-    Contender("gunicorn-gthread", "gunicorn", gunicorn("-k", "gthread", "--threads", "8"),
-              "Eight threads in a worker, connections kept for 75 s. With its parser in Python."),
-    Contender("gunicorn-gevent", "gunicorn", gunicorn(*GUNICORN_GEVENT),
+    Contender("gunicorn-gthread", "gunicorn", gunicorn(
+                  "-k", "gthread", "--threads", "8", *GUNICORN_CONNECTIONS),
+              "Eight threads in a worker, up to 16,384 connections kept for 75 s. With its parser "
+              "in Python."),
+    Contender("gunicorn-gevent", "gunicorn", gunicorn("-k", "gevent", *GUNICORN_CONNECTIONS),
               "A greenlet for each of up to 16,384 connections of a worker, kept for 75 s. With "
               "its parser in Python."),
     Contender("waitress", "waitress", waitress("--threads=4"),
-              "One process with four threads, its default; room for 16,384 connections."),
+              "One process with four threads, its default; room for 16,384 connections, which it "
+              "waits for with poll(), as it cannot have more than 1,024 with select()."),
     Contender("cheroot", "cheroot", launch("cheroot", workers=False),
               "One process with ten threads, its default; 16,384 connections may be kept (ten "
               "by default) for 75 s, and the listen queue is longer than its five."),
     Contender("gevent-pywsgi", "gevent", launch("gevent", workers=False, log=True),
-              "One process with a greenlet for each connection; `log=None`: by default it "
-              "writes an access log."),
+              "One process with a greenlet for each connection; TCP_NODELAY on, for head and body, "
+              "which it sends one by one; `log=None`: by default it writes an access log."),
     Contender("nginx", None, _nginx,
               "For files only: `sendfile` and `tcp_nopush` on, access log off, a worker process "
               "for each worker."),
@@ -288,20 +308,20 @@ def _die_with_parent():
 class Server:
     """A contender that runs and has answered once; a context manager that ends it.
 
-    `app` is what it serves; `log` the file of its access log; `prefix` a command to run it under
-    (valgrind); `cpus` the cores it may use; `patience` the seconds it may take to answer first,
-    and to end; `output` a file for what it says (a temporary one if not given).  `started` is
-    when, by time.perf_counter().  The server is the leader of a session of its own, by which
-    everything it started is found when it is ended.  Its temporary files go with it; `command`
-    is its command line.
+    `app` is what it serves; `log` the file of its access log; `connections` how many there will
+    be; `prefix` a command to run it under (valgrind); `cpus` the cores it may use; `patience` the
+    seconds it may take to answer first, and to end; `output` a file for what it says (a temporary
+    one if not given).  `started` is when, by time.perf_counter().  The server is the leader of a
+    session of its own, by which everything it started is found when it is ended.  Its temporary
+    files go with it; `command` is its command line.
     """
 
-    def __init__(self, contender, *, workers=1, app=APP, log=None, prefix=(), cpus=None,
-                 patience=30.0, env=None, output=None):
+    def __init__(self, contender, *, workers=1, app=APP, log=None, connections=Start.connections,
+                 prefix=(), cpus=None, patience=30.0, env=None, output=None):
         self.contender = contender
         self.version = contender.version()
         self.port = free_port()
-        self.command = contender.command(Start(self.port, workers, app, log))
+        self.command = contender.command(Start(self.port, workers, app, log, connections))
         self.log = log
         self.patience = patience
         self.output = output or tempfile.TemporaryFile()  # noqa: SIM115 (see close)

@@ -88,9 +88,12 @@ TABLE = {work.name: work for work in [
     Work("pipelined", "Hello, 16 requests at once on each connection",
          requests=(MINIMAL[0] * 16,), pipelined=16,
          note="wrk has no latencies that could be used for pipelined requests."),
-    Work("idle-1000", "Hello, 64 busy and 1,000 idle connections", idle=1_000, also=("limit",)),
+    Work("idle-1000", "Hello, 64 busy and 1,000 idle connections", idle=1_000,
+         also=("limit", "uwsgi-router")),
     Work("idle-10000", "Hello, 64 busy and 10,000 idle connections", idle=10_000,
-         also=("limit",)),
+         also=("limit", "uwsgi-router"), note=(
+             "gunicorn-sync closes each connection.  waitress looks at all connections before each "
+             "wait and uwsgi needs a thread for each: with so many they are too slow.")),
     framework("falcon", "Falcon"),
     framework("flask", "Flask"),
     framework("django", "Django"),

@@ -16,6 +16,11 @@ cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
         pass
 
+cdef extern from "<sys/uio.h>" nogil:
+    struct iovec:
+        void* iov_base
+        size_t iov_len
+
 cdef extern from "<semaphore.h>" nogil:
     ctypedef struct sem_t:
         pass
@@ -30,6 +35,7 @@ cdef enum:
     WATCH_WAIT = 4                  # what a handler waits for (wait.pxi)
     WATCH_WAKE = 5                  # a thread's way to end epoll_wait (park.pxi)
     WATCH_BELL = 6                  # a sibling's (balance.pxi)
+    WATCH_PAIR = 7                  # connections that siblings hand over (handoff.pxi)
 
 cdef struct watch_t:                # the first member of everything epoll's data.ptr points at
     int kind
@@ -39,6 +45,9 @@ cdef struct listener_t:
     watch_t watch
     bint armed                      # in the epoll set now
     PyObject* template              # dict: the environ every request of this listener starts from
+    uint8_t address[112]            # sockaddr, and its length (0: that of a connection in memory)
+    uint32_t address_length
+    listener_t* next                # among those that only siblings have, or had
 
 cdef struct fd_watch_t:             # a descriptor that Python code wants to hear of
     watch_t watch
@@ -158,6 +167,8 @@ cdef struct conn_t:
     size_t owed_length
     bint owing                      # ... it is in the list of them ...
     conn_t* next_owing              # ... successor there
+    conn_t* next_moved              # successor among those that are a sibling's now
+    int64_t asked                   # ms: a sibling found a request there (0: none did)
     PyObject* memory                # MemoryConnection (borrowed) if there is no socket
     uint8_t peer[28]                # sockaddr_in or sockaddr_in6; enough for both
 
@@ -165,20 +176,72 @@ cdef struct late_t:                 # a small response that waits to be sent wit
     conn_t* conn
     uint32_t start, end             # where it is in the text
 
-cdef struct lates_t:                # all of them, and the thread that sees to them (late.pxi)
+cdef struct pieces_t:               # of one response, that wait to be sent together (pieces.pxi)
+    iovec parts[97]
+    int part_count
+    char sizes[32][24]              # in front of chunks
+    PyObject* held[32]              # bytes (owned)
+    int count
+    conn_t* conn
+    size_t total, taken             # bytes; so many the lookout has sent
+    int64_t since                   # us: when the first of them was ready
+    int64_t last                    # us: when there was one the last time
+
+cdef struct lates_t:                # all of them (late.pxi)
     late_t at[64]
     int count
     uint32_t length                 # of their text
     int64_t since                   # us: when the first of them was ready
     conn_t* owing                   # connections whose client did not take all of theirs
+    pieces_t pieces
     pthread_mutex_t lock
+    char text[32768]
+
+cdef struct record_t:               # what travels with a connection's descriptor (passing.pxi)
+    uint32_t magic, version
+    uint32_t length                 # of this; `pending` bytes follow
+    uint32_t pending
+    int64_t deadline                # conn_t has the same fields
+    int64_t asked
+    uint32_t requests, empty_lines
+    uint8_t queue, state, preamble, unused
+    uint8_t peer[28]
+    uint8_t address[112]            # of its listener
+    uint32_t address_length
+
+cdef struct handoff_t:              # connections that change their worker (handoff.pxi)
+    watch_t entry                   # where those of siblings come from (descriptor -1: nowhere)
+    int exit                        # where ours go to (-1: nowhere)
+    bint armed                      # the entry is in the epoll set now
+    bint full                       # the exit has no room at this moment ...
+    bint broken                     # ... or never will have
+    int epoll
+    conn_t* moved                   # ours that have gone; the loop has not noticed yet
+    slot_t* slot
+    int64_t again                   # ms: then those that found no room are tried again (0: none)
+    int64_t level                   # ms: then it is asked whether we have more than our share
+    uint32_t out                    # of a worker that retires: so many
+    int64_t told_until              # ms: that what came was none was told lately
+
+cdef struct lookout_t:              # the thread that looks when a handler keeps the loop
+    bint threaded                   # it runs
+    pthread_mutex_t lock            # the loop has it, but while a handler runs
     sem_t wake
     pthread_t thread
-    bint threaded                   # it runs
-    uint32_t added                  # so many were, in all (modulo 2**32)
     int parked                      # it sleeps until `wake`
     int stop
-    char text[32768]
+    uint32_t turns                  # handlers that were called, in all (modulo 2**32)
+    int64_t since                   # us: when the one that runs was called (0: the loop runs)
+    int64_t after                   # us: handoff_after (0: off, or there is nobody to hand over to)
+    int rung                        # our bell was, and the loop has not heard of it
+    int waiting                     # looks in a row that found somebody who waits to be accepted
+    void* events
+    lates_t* lates
+    handoff_t* handoff
+    conn_t** ready                  # Worker.ready_first
+    int* bells                      # those of the service, of which one is ours
+    int bell_count
+    int bell
 
 cdef struct queue_t:                # a FIFO: the span is one for all, so the order is right
     conn_t* first
@@ -351,6 +414,7 @@ cdef class Exchange:
     cdef bint refused               # our own answer to a bad request: linger afterwards
     cdef bint owed                  # no request: the rest of responses that went out together
     cdef bint excess_told
+    cdef bint gathers               # pieces of its body may wait for others
     cdef int framing
     cdef int64_t declared           # Content-Length of the application, -1 if none
     cdef int64_t sent               # body bytes handed to the socket or the outbox
@@ -436,6 +500,10 @@ cdef class Worker:
     cdef int64_t send_delay         # us: ... or the first of them has waited so long (0: never)
     cdef int quick                  # handlers in a row that were quicker than that
     cdef lates_t lates
+    cdef lookout_t lookout
+    cdef handoff_t handoff
+    cdef listener_t* guests         # listeners of connections that have come from siblings
+    cdef int guest_count
     cdef PyObject* pool[64]         # Exchanges (owned) for the next requests
     cdef int pool_count
     cdef line_t lines[64]           # of responses, written before (see response.pxi)
@@ -504,7 +572,9 @@ cdef class Worker:
     cdef int64_t output_memory, output_spool
     cdef int64_t body_min_rate      # bytes per second
     cdef int max_connections
-    cdef int accept_burst          # connections taken per wake-up
+    cdef int64_t handoff_after      # us (0: never)
+    cdef bint multiprocess          # there are siblings, as far as is known
+    cdef int accept_burst           # connections taken per wake-up
     cdef bint streaming             # handlers start at the end of the head
     cdef int64_t held               # bytes of request bodies in memory
     cdef int64_t spooled            # bytes in temporary files

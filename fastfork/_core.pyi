@@ -31,6 +31,8 @@ class CoreSettings(Protocol):
     @property
     def send_delay(self) -> float: ...
     @property
+    def handoff_after(self) -> float: ...
+    @property
     def linger_timeout(self) -> float: ...
     @property
     def request_timeout(self) -> float:
@@ -94,6 +96,11 @@ class CoreSettings(Protocol):
     @property
     def queue_timeout(self) -> float:
         """0: a request may wait any time."""
+
+    @property
+    def handoff_after(self) -> float:
+        """0: what waits for a handler that keeps the loop waits."""
+
     @property
     def header_map(self) -> str: ...
     @property
@@ -287,8 +294,10 @@ def guard(lifeline_fd: int, grace: float) -> None:
     this process with SIGKILL, wherever it is stuck.  Once per process, after the fork."""
 
 SLOT_SIZE: int
-HANDOFF_VERSION: int
 """Bytes of a worker's slot on the scoreboard, a multiple of 64."""
+
+HANDOFF_VERSION: int
+"""Of what one worker sends another with a connection; both must have the same."""
 
 def slot_read(slot: Buffer) -> dict[str, Any]:
     """What a worker has written in its slot; for any process that has the memory, at any time.
@@ -301,7 +310,8 @@ def slot_read(slot: Buffer) -> dict[str, Any]:
     deadline (0.0: none), request_number (counted from 1), method, path (the first 200 bytes of the
     target), request_id: of the request whose handler runs, or was the last to; statuses: counts of
     answers 1xx ... 5xx; queued: complete requests that wait for a handler; refused: how many were
-    answered with 503 because they would have waited too long; latency: a list, of which item i
+    answered with 503 because they would have waited too long; handed_out, handed_in: connections
+    that it has sent to siblings, and has from them; latency: a list, of which item i
     counts requests that took fewer than 2**i microseconds, but not fewer than 2**(i - 1); the last
     counts all others.  Answers without a
     handler, to malformed requests, are not counted.  whole: False if the worker was in the middle

@@ -12,8 +12,8 @@ include "core/edge.pxi"         # system calls and C APIs, and what they need
 include "core/worker.pxi"       # the Python face: settings, run, drain, watch
 include "core/loop.pxi"         # epoll, deadlines, who runs next
 include "core/accept.pxi"       # listeners -> connections
-include "core/balance.pxi"      # which of the workers accepts
 include "core/handoff.pxi"      # connections that go to a sibling, and those that come from one
+include "core/balance.pxi"      # which of the workers accepts
 include "core/memory.pxi"       # the same without a socket
 include "core/connection.pxi"   # states of a connection: bytes -> requests -> rest or close
 include "core/preamble.pxi"     # the PROXY protocol, before the first head
@@ -27,10 +27,13 @@ include "core/aside.pxi"        # handlers in threads, or under gevent's hub
 include "core/app.pxi"          # calls the application, iterates its result
 include "core/response.pxi"     # start_response, response head, body framing
 include "core/wait.pxi"         # fastfork.sleep, wait_readable, wait_writable
+include "core/pieces.pxi"       # pieces of a response that leave together
 include "core/send.pxi"         # to the socket, or to the outbox until the client is ready
-include "core/late.pxi"         # small responses that leave together
 include "core/park.pxi"         # a handler that waits hands the loop on
 include "core/deadline.pxi"     # how long a handler may take
+include "core/lookout.pxi"      # a C thread, for what cannot wait until a handler is done
+include "core/passing.pxi"      # a connection goes to a sibling
+include "core/late.pxi"         # small responses that leave together
 include "core/ahead.pxi"        # bytes that have come before their turn
 include "core/accesslog.pxi"    # a line per request
 include "core/queue.pxi"        # deadline queues

@@ -21,6 +21,7 @@ from fastfork.kinds import (
     CONTROL_PATH,
     COUNT,
     DURATION,
+    DURATION_OR_OFF,
     FIELD_VALUE,
     FORWARDED,
     FORWARDED_FIELDS,
@@ -152,7 +153,7 @@ class Setting(NamedTuple):
     def _bounded(self, value: Any, given: object, source: str) -> Any:
         if self.choices and value not in self.choices:
             raise self.error(given, source)
-        if isinstance(value, (int, float)) and not (
+        if isinstance(value, (int, float)) and value != self.kind.beyond and not (
             (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
         ):
             raise self.error(given, source)
@@ -306,8 +307,8 @@ class Settings:
         30.0, "how long a stopping worker may finish what it has in hand; a fifth of it, at most "
         "2 s, is kept for its exit", low=0.0)  # fmt: skip
     reload_linger: float = _time(
-        5.0, "how long a worker that is being replaced keeps its resting connections for a "
-        "request that may be on its way", low=0.0)  # fmt: skip
+        5.0, "how long a worker that is being replaced keeps resting connections that it cannot "
+        "pass to another, for a request that may be on its way", low=0.0)  # fmt: skip
     boot_timeout: float = _time(600.0, "how long a worker may take to import the application")
     request_timeout: float = _time(
         0.0, "how long a handler may take: then fastfork.RequestTimeout is raised in it (504); "
@@ -392,6 +393,12 @@ class Settings:
     queue_timeout: float = _time(
         0.0, "how long a request may wait for a handler before it is answered 503; 0: for ever",
         low=0.0)  # fmt: skip
+
+    handoff_after: float = setting(
+        DURATION_OR_OFF, 0.005, "how long a handler may keep its worker from other connections: "
+        "those on which a request waits then go to a worker that is free (not with threads, nor "
+        "with green = gevent, where no handler keeps it); off: they wait",
+        metavar="TIME", low=0.001, high=60.0)  # fmt: skip
 
     # time limits
     keep_alive: float = _time(75.0, "how long a connection may rest between two requests")

@@ -66,7 +66,7 @@ class Control:
         self._resume_at: float | None = None  # nobody is accepted before
         mask = os.umask(0o177)  # so that it is never anybody else's, not even for a moment
         try:
-            self._listener = sockets.bind(sockets.Unix(str(self.path)), MOST_CLIENTS)
+            self._listener = sockets.bind_unseen(sockets.Unix(str(self.path)), MOST_CLIENTS)
         except sockets.AddressError as error:
             sentence = str(error)
             raise ControlError(sentence[0].lower() + sentence[1:].removesuffix(".")) from None

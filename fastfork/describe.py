@@ -64,6 +64,9 @@ _TYPES: dict[Kind, _Type] = {
     kinds.AUTO_COUNT: _Type("number or `auto`", ({"const": "auto"}, {"type": "integer"}, _DIGITS)),
     kinds.DURATION: _Type("duration", (
         {"type": "number"}, {"type": "string", "pattern": f"^{_NUMBER}(ms|s|m|h)?$"})),
+    kinds.DURATION_OR_OFF: _Type("duration or `off`", (
+        {"enum": ["off", 0]}, {"type": "number"},
+        {"type": "string", "pattern": f"^{_NUMBER}(ms|s|m|h)?$"})),
     kinds.SIZE: _Type("size", (
         {"type": "integer"},
         {"type": "string", "pattern": f"^{_NUMBER}([kKmMgG]([iI][bB])?)?$"})),

@@ -11,7 +11,8 @@ import signal
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from fastfork import sockets
+from fastfork import pairs, sockets
+from fastfork.pairs import Pair
 from fastfork.scoreboard import Scoreboard
 from fastfork.sockets import Listener
 
@@ -22,11 +23,13 @@ SignalMask = set["int | signal.Signals"]
 
 
 class Family:
-    def __init__(self) -> None:
+    def __init__(self, inherited: dict[str, Pair] | None = None) -> None:
+        """`inherited`: the pairs of the old master, by the name of the service."""
         self.master = os.getpid()
         self.scoreboard = Scoreboard()
         self.lifeline, self._lifeline_write = os.pipe()
         self.services: list[Service] = []
+        self.pairs = inherited or {}  # those that no service has taken
         self._services_ever = 0
         self.spare: list[Listener] = []
         """Sockets that were passed to the server and that no service has now: they cannot be
@@ -56,6 +59,11 @@ class Family:
         unwanted = [one for one in self.unused() if not sockets.is_passed(one)]
         self.spare = [one for one in self.spare if one not in unwanted]
         sockets.close_all(unwanted)
+
+    def drop_pairs(self) -> None:
+        """Those of services that are not served any more."""
+        pairs.close_all(self.pairs.values())
+        self.pairs.clear()
 
     def _used(self) -> list[Listener]:
         found = [listener for service in self.services for listener in service.listeners()]

@@ -74,6 +74,7 @@ class Strangers:
             signal.signal(number, signal.SIG_DFL)
         for belonging in self.belongings:
             belonging.close()
+        self.belongings = []  # not again in a process that this one forks
         self._restore()
 
 

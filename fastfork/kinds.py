@@ -43,7 +43,8 @@ class Kind(NamedTuple):
 
     `take` is for what a file has that is no text; ValueError if it means nothing here.  `plain`
     is the value as a file has it, so that reading it gives the same value again.  `anchor` makes
-    it independent of the directory that its relative paths count from.
+    it independent of the directory that its relative paths count from.  `beyond` is a value that is
+    right whatever the bounds are.
     """
 
     read: Callable[[str], Any]
@@ -52,6 +53,7 @@ class Kind(NamedTuple):
     take: Callable[[object], Any] = only_text
     plain: Callable[[Any], Any] = _same
     anchor: Callable[[Any, str], Any] | None = None
+    beyond: float | None = None
 
 
 # -- reading and showing values ----------------------------------------------------------
@@ -74,6 +76,18 @@ def read_duration(text: str) -> float:
     if unit not in _SECONDS:
         raise ValueError(text)
     return round(number * _SECONDS[unit], _NANO)
+
+
+def _read_duration_or_off(text: str) -> float:
+    return 0.0 if text == "off" else read_duration(text)
+
+
+def _show_duration_or_off(seconds: float) -> str:
+    return show_duration(seconds) if seconds else "off"
+
+
+def _exact_duration_or_off(seconds: float) -> str:
+    return exact_duration(seconds) if seconds else "off"
 
 
 def show_duration(seconds: float) -> str:
@@ -321,6 +335,10 @@ AUTO_COUNT = Kind(_read_auto_count, str, '"auto" or a whole number', _take_whole
 DURATION = Kind(
     read_duration, show_duration, "a duration such as 90s, 5m, 250ms or 2.5 (seconds)",
     _take_duration, exact_duration)  # fmt: skip
+DURATION_OR_OFF = Kind(
+    _read_duration_or_off, _show_duration_or_off,
+    '"off" or a duration such as 5ms, 2s or 0.25 (seconds)', _take_duration,
+    _exact_duration_or_off, beyond=0.0)  # fmt: skip
 SIZE = Kind(
     read_size, show_size, "a size such as 64KiB, 1MiB, 10k or 512 (bytes)",
     _take_whole, exact_size)  # fmt: skip

@@ -31,6 +31,7 @@ from fastfork.log import logger
 from fastfork.notify import Notifier
 from fastfork.nursery import Plan
 from fastfork.oom import OomWatch, Verdict
+from fastfork.pairs import Pair
 from fastfork.pidfile import PidFile, PidFileError
 from fastfork.service import BOOT_FAILURE_GRACE, Service
 from fastfork.services import Services
@@ -66,8 +67,9 @@ class Master:
     ) -> None:
         """ConfigError or AddressError if one of the services is described wrongly."""
         self.pid = os.getpid()
-        self.family = Family()
+        self.family = Family({} if predecessor is None else predecessor.pairs)
         self.realm = Services(wanted, load, self.family)
+        self.family.drop_pairs()
         self.services = self.family.services
         server = wanted.server
         self.ready_fd = server.ready_fd if predecessor is None else None
@@ -277,7 +279,8 @@ class Master:
                          "application.")  # fmt: skip
         else:
             try:
-                self.successor = Successor(self.family.listeners(), self.notifier.environ())
+                self.successor = Successor(
+                    self.family.listeners(), self._pairs(), self.notifier.environ())
             except OSError as error:
                 logger.error("SIGUSR2: no new master can be started: %s.", error.strerror)
                 return
@@ -373,7 +376,7 @@ class Master:
 
     def _tell_ready(self) -> None:
         if self.predecessor is not None:
-            self.predecessor.tell_ready()
+            self.predecessor.tell_ready(one.name for one in self.services if one.shared)
         if self.ready_fd is None:
             return
         facts = {
@@ -456,10 +459,25 @@ class Master:
         if self.control is not None:
             self.control.close()
             self.control = None
+        self._hand_pairs_over(successor)
         successor.let_go()
         self.successor = None
         for service in self.services:
             service.retire_all(self._now)
+
+    def _pairs(self) -> dict[str, Pair]:
+        """By the name of the service."""
+        return {one.name: one.pair for one in self.realm.serving() if one.pair is not None}
+
+    def _hand_pairs_over(self, successor: Successor) -> None:
+        """So that our workers leave their connections to those of the new master, or keep them."""
+        for service in self.realm.serving():
+            if service.pair is not None and successor.has_taken(service.pair):
+                service.shared = True
+            else:
+                service.shut_pair()
+                logger.info("%s: the new master does not take over connections that are open; "
+                            "they end with the workers that have them.", service.name)  # fmt: skip
 
     def _succeed(self) -> None:
         """The old master has let go of everything."""
@@ -467,6 +485,8 @@ class Master:
         self.predecessor.let_go()
         self.predecessor = None
         self._told_ready = False  # nobody listened to us before
+        for service in self.services:
+            service.shared = False
         sockets.claim(self.family.listeners())
         self.family.drop_unwanted()
         self._inherit_until = self._now + INHERITANCE

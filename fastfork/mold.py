@@ -29,6 +29,7 @@ from fastfork.family import SignalMask
 from fastfork.garbage import made_to_stay
 from fastfork.handlers import Strangers
 from fastfork.identity import Identity
+from fastfork.pairs import Pair
 from fastfork.sockets import Listener
 
 EXIT_OK, EXIT_FAILED = 0, 1
@@ -54,6 +55,7 @@ class Plan(NamedTuple):
     stacks: int
     signal_mask: SignalMask
     siblings: Siblings
+    pair: Pair | None
 
 
 class _Order(NamedTuple):
@@ -73,7 +75,7 @@ def run(plan: Plan) -> worker.Plan:
     _core.name_process("fastfork mold")
     log.set_tag(plan.tag)
     worker.reset_signals()
-    strangers = Strangers([*plan.listeners, plan.channel])
+    strangers = Strangers(worker.belongings(plan))
     stacks.register(plan.stacks)
     signal.pthread_sigmask(signal.SIG_SETMASK, plan.signal_mask)
     application = _import(plan)
@@ -219,6 +221,7 @@ def _become_worker(
         stacks=order.stacks,
         signal_mask=mask,
         siblings=plan.siblings.seen_by(order.message["number"]),
+        pair=plan.pair,
         application=application,
         strangers=strangers,
     )

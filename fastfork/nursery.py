@@ -57,7 +57,7 @@ class Nursery:
                 generation=generation.number, master=self._family.master,
                 lifeline=self._family.lifeline, channel=theirs,
                 scoreboard=self._family.scoreboard, stacks=born[1], signal_mask=born[0],
-                siblings=service.siblings(),
+                siblings=service.siblings(), pair=service.pair,
             )  # fmt: skip
         theirs.close()
         return None
@@ -83,7 +83,7 @@ class Nursery:
                 listener.close()
         for other in self._family.services:
             if other is not self._service:
-                other.close_bells()
+                other.close_ties()
         return mask, stacks
 
     # -- workers -------------------------------------------------------------------------
@@ -164,7 +164,7 @@ class Nursery:
                 generation=generation.number, multiprocess=self._multiprocess(),
                 lifeline=self._family.lifeline, channel=theirs, slot=handle.view(),
                 stacks=born[1], signal_mask=born[0],
-                siblings=self._service.siblings().seen_by(number),
+                siblings=self._service.siblings().seen_by(number), pair=self._service.pair,
             )  # fmt: skip
         theirs.close()
         self._service.roster.started(handle.member, handle.pid)

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fastfork import __version__, bells, memory, sockets, watch, worker
+from fastfork import __version__, bells, memory, pairs, sockets, watch, worker
 from fastfork.bells import Siblings
 from fastfork.channel import ChannelError, Message, Report
 from fastfork.config import Settings
@@ -27,6 +27,7 @@ from fastfork.handle import Handle, MoldHandle, WorkerHandle, describe_end
 from fastfork.log import indented, logger, write
 from fastfork.nursery import Nursery, Plan
 from fastfork.overseer import Overseer
+from fastfork.pairs import Pair
 from fastfork.procfs import is_child
 from fastfork.protocol import MOST_WORKERS
 from fastfork.recipe import Generation, Recipe
@@ -42,6 +43,9 @@ class Service:
         self.name = recipe.name
         self.family = family
         self.bells = bells.make(max(1, recipe.size))
+        inherited = family.pairs.pop(self.name, None)
+        self.pair: Pair | None = pairs.make() if inherited is None else inherited
+        self.shared = inherited is not None  # the pair, with the workers of another master
         self.number = family.number_service()
         family.services.append(self)
         self.newest = first  # number of the newest generation
@@ -114,6 +118,7 @@ class Service:
         for member in self.roster.to_stop(now):
             self._retire(member, now)
         self._look_at_reload()
+        self._end_waiting()
         return self._keep_mold(now) or self.nursery.start_missing(now)
 
     def next_event(self, now: float) -> float | None:
@@ -461,6 +466,17 @@ class Service:
             self.roster.stopping(member, now, now)
             self.roster.killed(member)
 
+    def shut_pair(self) -> None:
+        """Its workers keep the connections that they have: nobody else could take them."""
+        if self.pair is not None:
+            self.pair.shut()
+
+    def _end_waiting(self) -> None:
+        """Of connections that wait for a worker, when no one comes any more.  (While there shall be
+        none for a time, they wait as those do who connect.)"""
+        if self.pair is not None and not self.shared and self.over():
+            self.pair.empty()
+
     def resize(self, size: int) -> None:
         """How many workers it shall have; at most `MOST_WORKERS`."""
         self._revive = self._sent_away = False
@@ -599,10 +615,13 @@ class Service:
         """What its workers know of each other."""
         return Siblings(self.family.scoreboard.whole(), self.number, self.bells)
 
-    def close_bells(self) -> None:
-        """Nobody of it is left, or this process is none of it."""
+    def close_ties(self) -> None:
+        """What its workers have in common.  Nobody of it is left, or this process is none of it."""
         bells.close(self.bells)
         self.bells = ()
+        if self.pair is not None:
+            self.pair.close()
+            self.pair = None
 
 
 def _workers(count: int) -> str:

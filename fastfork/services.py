@@ -71,7 +71,7 @@ class Services:
         for service in [one for one in self._leaving if one.over()]:
             self._leaving.remove(service)
             self.all.remove(service)
-            service.close_bells()
+            service.close_ties()
             logger.info("%s is gone.", service.name)
 
     # -- reload --------------------------------------------------------------------------
@@ -103,7 +103,7 @@ class Services:
         self._family.promised = []
         for service in plan.replaced:
             self.all.remove(service)
-            service.close_bells()
+            service.close_ties()
         for service in plan.added:
             logger.info("%s: starting %s.", why, service.name)
         self._sort(names)
@@ -262,7 +262,7 @@ class _Plan:
             self._family.release(generation.listeners)
         for service in self.added:
             service.unbind()
-            service.close_bells()
+            service.close_ties()
             self._family.services.remove(service)
 
     def numbers(self) -> dict[str, int]:

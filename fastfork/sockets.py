@@ -342,6 +342,27 @@ def bind(
     return Listener(address, sock)
 
 
+def bind_unseen(address: Unix, backlog: int) -> Listener:
+    """As `bind`, but who finds the file can also connect: it has another name until the socket
+    listens.  Who has that name, which is as long, keeps others from making the file meanwhile."""
+    name = os.fsencode(address.path)
+    unseen = os.fsdecode(name[:-1] + (b"_" if name.endswith(b"~") else b"~"))
+    try:
+        sock = _bind_unix(Unix(unseen), None, None)
+        try:
+            sock.listen(backlog)
+            _remove_stale(address)
+            os.rename(unseen, address.path)
+        except BaseException:
+            sock.close()
+            with contextlib.suppress(OSError):
+                os.unlink(unseen)
+            raise
+    except OSError as error:
+        raise _cannot(address, error) from None
+    return Listener(address, sock)
+
+
 def _cannot(address: Address, error: OSError | UnicodeError) -> AddressError:
     is_taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
     return AddressError(f"Cannot listen on {address}: {_reason(address, error)}.",

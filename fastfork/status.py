@@ -125,14 +125,22 @@ def _row(worker: Mapping[str, Any], now: float) -> tuple[str, ...]:
 
 
 def _in_hand(worker: Mapping[str, Any], now: float) -> str:
-    """What handlers have, then what waits for one and what had to wait too long."""
-    queued, refused = worker.get("queued"), worker.get("refused")
+    """What handlers have, what waits for one and what had to wait too long; then the connections
+    that it has passed to siblings and got from them."""
     parts = [
         _handlers(worker, now),
-        f"{printable(queued)} queued" if queued else "",
-        f"{printable(refused)} refused" if refused else "",
+        _count(worker, "queued", "queued"),
+        _count(worker, "refused", "refused"),
+        _count(worker, "handed_out", "handed out"),
+        _count(worker, "handed_in", "handed in"),
     ]
     return ", ".join(part for part in parts if part)
+
+
+def _count(worker: Mapping[str, Any], key: str, what: str) -> str:
+    """Nothing where there is nothing to tell, and where an older server does not tell it."""
+    number = worker.get(key)
+    return f"{printable(number)} {what}" if number else ""
 
 
 def _handlers(worker: Mapping[str, Any], now: float) -> str:

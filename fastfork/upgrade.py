@@ -1,9 +1,10 @@
 """A binary upgrade: a new master, of whatever version is installed now, on the same sockets.
 
-The old master starts the command it was started with, passes its listeners on and waits.  When
-the new one says that its workers are ready, the old one lets go of what only one can have (the
-pid file, systemd's idea of the main process), drains its workers and leaves.  If the new one
-ends before that, nothing has changed.
+The old master starts the command it was started with, passes its listeners on, and the pairs of
+its services, and waits.  When the new one says that its workers are ready, and which pairs they
+have, the old one lets go of what only one can have (the pid file, systemd's idea of the main
+process), shuts the other pairs, tells its workers to go and leaves.  If the new one ends before
+that, nothing has changed.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from typing import Any
 
-from fastfork import sockets
+from fastfork import pairs, sockets
 from fastfork.channel import Channel, from_descriptor, pair
 from fastfork.kinds import ConfigError
+from fastfork.pairs import Pair
 
 VARIABLE = "FASTFORK_UPGRADE"  # number of the descriptor of the channel to the old master
 
@@ -26,14 +29,19 @@ class Successor:
     """The old master's view of the new one."""
 
     def __init__(
-        self, listeners: Sequence[sockets.Listener], environ: Mapping[str, str]
+        self,
+        listeners: Sequence[sockets.Listener],
+        own_pairs: Mapping[str, Pair],
+        environ: Mapping[str, str],
     ) -> None:
         """Starts it.  OSError."""
         import subprocess  # which most masters never need
 
         self._channel, theirs = pair()
-        env = {**os.environ, **environ, VARIABLE: str(theirs.fd), **sockets.hand_over(listeners)}
-        fds = [theirs.fd, *(listener.socket.fileno() for listener in listeners)]
+        env = {**os.environ, **environ, VARIABLE: str(theirs.fd), **sockets.hand_over(listeners),
+               **pairs.hand_over(own_pairs)}  # fmt: skip
+        fds = [theirs.fd, *(listener.socket.fileno() for listener in listeners),
+               *(end for pair in own_pairs.values() for end in pair)]  # fmt: skip
         try:
             self._process = subprocess.Popen(
                 [sys.executable, *sys.orig_argv[1:]], env=env, pass_fds=fds, cwd=_directory)
@@ -45,6 +53,8 @@ class Successor:
             theirs.close()
         self.pid = self._process.pid
         self._said = False  # that it is ready
+        self._pairs = dict(own_pairs)
+        self._taken: frozenset[str] = frozenset()  # the names of those that it has said it has
 
     @property
     def fd(self) -> int:
@@ -56,9 +66,15 @@ class Successor:
             return False
         messages, ended = self._channel.pending()
         self._said = bool(messages)
+        if messages:
+            self._taken = _names(messages[0])
         if ended and not messages:  # it is ending; its process will tell
             self._channel.close()
         return self._said
+
+    def has_taken(self, pair: Pair) -> bool:
+        """When it is ready: do its workers have it?"""
+        return any(pair is one and name in self._taken for name, one in self._pairs.items())
 
     def ended(self) -> int | None:
         """Its status, as waitpid(2) has it; None while it runs."""
@@ -79,16 +95,23 @@ class Successor:
         self._channel.close()
 
 
+def _names(message: Mapping[str, Any]) -> frozenset[str]:
+    """Of the pairs that it has taken; nothing if it has never heard of pairs."""
+    names = message.get("pairs")
+    return frozenset(map(str, names)) if isinstance(names, list) else frozenset()
+
+
 class Upgrade:
     """The new master's view of the old one."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, passed: dict[str, Pair]) -> None:
         self._channel = channel
-        self._told = False
+        self.pairs = passed  # by the name of the service
 
     @staticmethod
     def from_environ(environ: MutableMapping[str, str]) -> Upgrade | None:
-        """None if this is an ordinary start.  Removes the variable."""
+        """None if this is an ordinary start.  Removes the variables."""
+        passed = pairs.adopt(environ)
         number = environ.pop(VARIABLE, None)
         if number is None:
             return None
@@ -100,14 +123,15 @@ class Upgrade:
                               "started this.") from None
         channel = from_descriptor(fd)
         channel.set_blocking(False)
-        return Upgrade(channel)
+        return Upgrade(channel, passed)
 
     @property
     def fd(self) -> int:
         return self._channel.fd
 
-    def tell_ready(self) -> None:
-        self._channel.send({"ready": True})
+    def tell_ready(self, taken: Iterable[str]) -> None:
+        """`taken`: the services whose workers have the pair that was passed for them."""
+        self._channel.send({"ready": True, "pairs": list(taken)})
 
     def over(self) -> bool:
         """Has the old master let go, or ended?"""

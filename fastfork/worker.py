@@ -12,7 +12,7 @@ import signal
 import time
 import traceback
 from select import POLLIN, poll  # by name: gevent replaces it
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 from fastfork import _core, app, hooks, log, stacks
 from fastfork.bells import Siblings
@@ -21,6 +21,7 @@ from fastfork.config import Settings
 from fastfork.handlers import Closable, Handler, Strangers, ignore
 from fastfork.identity import Identity
 from fastfork.kinds import ConfigError
+from fastfork.pairs import Pair
 from fastfork.sockets import Listener
 
 # The master is gone: answer what is nearly done, and be dead within a second in any case.
@@ -60,6 +61,7 @@ class Plan(NamedTuple):
     stacks: int  # descriptor of the file for its stacks
     signal_mask: set[int | signal.Signals]  # what was blocked before the fork
     siblings: Siblings
+    pair: Pair | None  # None: connections stay where they are
     # from a mold:
     application: app.Application | None = None
     strangers: Strangers | None = None
@@ -73,11 +75,10 @@ def run(plan: Plan) -> int:
     if plan.application is None:
         reset_signals()
     stacks.register(plan.stacks)
-    belongings: list[Closable] = [*plan.listeners, plan.channel]
     if plan.strangers is None:
-        Strangers(belongings)
+        Strangers(belongings(plan))
     else:
-        plan.strangers.belongings = belongings
+        plan.strangers.belongings = belongings(plan)
     signal.pthread_sigmask(signal.SIG_SETMASK, plan.signal_mask)
     me = hooks.Worker(plan.name, plan.number, plan.generation, os.getpid())
     try:
@@ -111,6 +112,23 @@ def run(plan: Plan) -> int:
     return 0
 
 
+class Belonging(Protocol):
+    """The plan of a worker or of a mold."""
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]: ...
+    @property
+    def channel(self) -> Channel: ...
+    @property
+    def pair(self) -> Pair | None: ...
+
+
+def belongings(plan: Belonging) -> list[Closable]:
+    """What processes that the application forks do not keep."""
+    pairs = [] if plan.pair is None else [plan.pair]
+    return [*plan.listeners, plan.channel, *pairs]
+
+
 def _serve(core: _core.Worker, settings: Settings) -> None:
     """Until it is told to leave and has done so."""
     if settings.green == "off":
@@ -136,7 +154,6 @@ def _boot(plan: Plan, me: hooks.Worker) -> tuple[_core.Worker, int]:
         hooks.run_fork_after(me)
     access_log = _open_access_log(plan.access_log)
     hooks.run_worker_start(me)
-    siblings = plan.siblings.of_sockets(listener.socket.fileno() for listener in plan.listeners)
     core = _core.Worker(
         application,
         [listener.socket for listener in plan.listeners],
@@ -145,7 +162,8 @@ def _boot(plan: Plan, me: hooks.Worker) -> tuple[_core.Worker, int]:
         access_log_fd=access_log,
         multiprocess=plan.multiprocess,
         slot=plan.slot,
-        siblings=siblings if plan.multiprocess else None,
+        siblings=plan.siblings.of_sockets(one.socket.fileno() for one in plan.listeners),
+        pair=plan.pair,
     )
     return core, access_log
 

@@ -73,6 +73,7 @@ OF_KIND = {
     kinds.COUNT: counts,
     kinds.AUTO_COUNT: lambda row: st.one_of(st.just("auto"), counts(row)),
     kinds.DURATION: durations,
+    kinds.DURATION_OR_OFF: lambda row: st.one_of(st.sampled_from(["off", 0]), durations(row)),
     kinds.SIZE: sizes,
     kinds.TEXT: lambda row: TEXTS,
     kinds.APPLICATION: lambda row: APPLICATIONS,

@@ -9,6 +9,9 @@ cdef enum:
 cdef int listener_init(listener_t* listener, object sock, bint multithread,
                        bint multiprocess) except -1:
     cdef object address = sock.getsockname()
+    cdef socklen_t length = sizeof(listener.address)
+    if getsockname(sock.fileno(), <sockaddr*>listener.address, &length) == 0:
+        listener.address_length = min(length, <socklen_t>sizeof(listener.address))
     sock.setblocking(False)
     listener.watch.kind = WATCH_LISTENER
     listener.watch.fd = sock.fileno()
@@ -20,6 +23,23 @@ cdef int listener_init(listener_t* listener, object sock, bint multithread,
                                     multiprocess)
     Py_INCREF(template)
     listener.template = <PyObject*>template
+    return 0
+
+
+cdef int accept_begin(Worker w) except -1:
+    """The loop is about to begin."""
+    accept_start(w)
+    siblings_ring(w)                    # who has more connections than his share?
+    if w.multiprocess:
+        rescue_begin(w)
+    return 0
+
+
+cdef int rescue_begin(Worker w) except -1:
+    """There are siblings, to whom connections can be handed over when a handler keeps the loop."""
+    if (w.handoff_after and w.mode == MODE_INLINE and w.handoff.exit >= 0
+            and lookout_begin(w)):
+        w.lookout.after = w.handoff_after
     return 0
 
 
@@ -44,6 +64,7 @@ cdef int accept_start(Worker w) except -1:
             if epoll_ctl(w.epoll, EPOLL_CTL_ADD, listener.watch.fd, &event) < 0:
                 raise OSError(errno, "epoll_ctl on a listener: " + os.strerror(errno))
             listener.armed = True
+    handoff_watch(w)
     w.accepting = True
     w.yielding = False
     w.slot.accepting = True
@@ -57,6 +78,7 @@ cdef int accept_stop(Worker w) except -1:
         if w.listeners[i].armed:
             epoll_ctl(w.epoll, EPOLL_CTL_DEL, w.listeners[i].watch.fd, &event)
             w.listeners[i].armed = False
+    handoff_unwatch(w)
     w.accepting = w.yielding = False
     w.slot.accepting = False
     return 0
@@ -79,14 +101,29 @@ cdef int accept_yield(Worker w) except -1:
 
 
 cdef int accept_rung(Worker w) except -1:
-    """A sibling has somebody for us."""
+    """A sibling has somebody for us, or is new."""
     cdef int i
+    if w.draining or w.stopping:
+        return 0
     if w.yielding:
         w.accept_again = 0
         accept_start(w)
+    accept_handed(w)
     for i in range(w.listener_count):
         accept_ready(w, &w.listeners[i])
-    return 0
+    siblings_look(w)
+    if w.sibling_count and not w.lookout.after:
+        rescue_begin(w)
+    return handoff_level(w)
+
+
+cdef int accept_handed(Worker w) except -1:
+    """A connection of a sibling's."""
+    if not w.handoff.armed:
+        return 0
+    if left_to_sibling(w, HANDED_PATIENCE):
+        return accept_yield(w)
+    return accept_starved(w) if handoff_take(w) == -2 else 0
 
 
 cdef int accept_pause(Worker w) except -1:
@@ -116,6 +153,15 @@ cdef int accept_end(Worker w) except -1:
     return 0
 
 
+cdef int accept_starved(Worker w) except -1:
+    """There was no descriptor for somebody, or no memory in the kernel (errno)."""
+    if not w.starved:
+        w.starved = True
+        w.log(logging.ERROR, f"cannot accept: {os.strerror(errno)}; trying again "
+              f"every {ACCEPT_PAUSE} ms", None)
+    return accept_pause(w)
+
+
 cdef int accept_ready(Worker w, listener_t* listener) except -1:
     cdef int i, fd
     cdef socklen_t length
@@ -125,17 +171,13 @@ cdef int accept_ready(Worker w, listener_t* listener) except -1:
     for i in range(w.accept_burst):
         if not listener.armed:         # stopped within this batch, or just now
             return 0
-        if left_to_sibling(w):
+        if left_to_sibling(w, HANDLER_PATIENCE):
             return accept_yield(w)
         length = sizeof(address)
         fd = accept4(listener.watch.fd, <sockaddr*>address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd < 0:
             if errno in (EMFILE, ENFILE, ENOBUFS, ENOMEM):
-                if not w.starved:
-                    w.starved = True
-                    w.log(logging.ERROR, f"cannot accept: {os.strerror(errno)}; trying again "
-                          f"every {ACCEPT_PAUSE} ms", None)
-                return accept_pause(w)
+                return accept_starved(w)
             if errno == EAGAIN:
                 return 0
             continue            # ECONNABORTED and the like: that client is gone, others are not

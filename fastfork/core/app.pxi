@@ -97,9 +97,11 @@ cdef int respond_whole(Worker w, Exchange ex, object chunk) except -1:
 
 
 cdef int respond_iterable(Worker w, Exchange ex, object result) except -1:
-    """Every non-empty piece goes out as it comes (PEP 3333, Buffering and Streaming)."""
+    """Every non-empty piece goes out as it comes (PEP 3333, Buffering and Streaming), or is sent by
+    the lookout while the next is made."""
     cdef object chunk
     cdef bint file = type(result) is FileWrapper
+    pieces_begin(w, ex)
     try:
         for chunk in result:
             chunk_check(chunk)
@@ -118,6 +120,9 @@ cdef int respond_iterable(Worker w, Exchange ex, object result) except -1:
         head_begin(w, ex, 0)
         respond_end(w, ex)
     finally:
+        if ex.gathers:
+            pieces_flush(w, ex, False)
+            ex.gathers = False
         close = getattr(result, "close", None)
         if close is not None:
             close()

@@ -15,7 +15,8 @@
 cdef enum:
     YIELD = 2                   # ms that the listeners are left to a sibling
     RUNG_PATIENCE = 30          # ms
-    HANDLER_PATIENCE = 10000    # us that a handler may have taken so far, where it keeps the loop
+    HANDLER_PATIENCE = 10000    # us that a handler may have taken so far, where it keeps the loop ...
+    HANDED_PATIENCE = 1000      # ... and for one that was handed over, as somebody keeps his
     SLACK = 8                   # an eighth more than another has is no reason to send anybody on
     FULL_LOOK = 20              # ms: may a sibling's last handler have been taken meanwhile?
     SIBLINGS_LOOK = 100         # ms: for how long it is known who they are
@@ -79,8 +80,9 @@ cdef int siblings_look(Worker w) noexcept:
     return 0
 
 
-cdef sibling_t* sibling_below(Worker w, int64_t load) noexcept:
-    """The one with the least to do of those that are free to accept and have less than that."""
+cdef sibling_t* sibling_below(Worker w, int64_t load, int64_t patience) noexcept:
+    """The one with the least to do of those that are free to accept and have less than that.  Not
+    one whose handler has kept its loop for more than `patience` us."""
     cdef sibling_t* found = NULL
     cdef slot_t* s
     cdef int64_t its
@@ -92,7 +94,7 @@ cdef sibling_t* sibling_below(Worker w, int64_t load) noexcept:
         if not s.accepting or s.family != w.slot.family or s.state == SLOT_DRAINING:
             continue
         if (w.mode == MODE_INLINE and s.request_started
-                and w.now_us - s.request_started > HANDLER_PATIENCE):
+                and w.now_us - s.request_started > patience):
             continue
         if w.siblings[i].rung != s.heartbeat:
             w.siblings[i].rung = 0
@@ -105,14 +107,14 @@ cdef sibling_t* sibling_below(Worker w, int64_t load) noexcept:
     return found
 
 
-cdef bint left_to_sibling(Worker w) noexcept:
+cdef bint left_to_sibling(Worker w, int64_t patience) noexcept:
     """Somebody has connected.  Is it better that a sibling accepts?  Then it has been told."""
     cdef uint64_t one = 1
     cdef int64_t load = w.connections + w.handlers
     cdef sibling_t* sibling
     if load == 0 or w.siblings is NULL or w.draining:
         return False
-    sibling = sibling_below(w, load - load // SLACK)
+    sibling = sibling_below(w, load - load // SLACK, patience)
     if sibling is NULL:
         return False
     if not sibling.rung:
@@ -124,4 +126,33 @@ cdef bint left_to_sibling(Worker w) noexcept:
 
 cdef bint sibling_free(Worker w) noexcept:
     """Has one of them a handler that is free?"""
-    return w.siblings is not NULL and sibling_below(w, NO_END) is not NULL
+    return w.siblings is not NULL and sibling_below(w, NO_END, HANDLER_PATIENCE) is not NULL
+
+
+cdef int64_t load_surplus(Worker w) noexcept:
+    """By how many we have more connections than the mean of those who accept; 0 unless that is
+    clearly more."""
+    cdef int64_t all = w.connections
+    cdef int64_t share
+    cdef int i, count = 1
+    cdef slot_t* s
+    if w.siblings is NULL:
+        return 0
+    siblings_look(w)
+    for i in range(w.sibling_count):
+        s = w.siblings[i].slot
+        if s.accepting and s.state != SLOT_DRAINING:
+            all += s.connections
+            count += 1
+    share = all // count
+    return w.connections - share if w.connections > share + share // 4 + 2 else 0
+
+
+cdef int siblings_ring(Worker w) noexcept:
+    """Ring the bells of all of them."""
+    cdef uint64_t one = 1
+    cdef int i
+    for i in range(w.bell_count):
+        if w.bells[i] != w.bell.fd:
+            write(w.bells[i], &one, sizeof(one))
+    return 0

@@ -423,8 +423,8 @@ cdef int conn_advance(Worker w, conn_t* c, const char* data, size_t n) except -1
         if w.handlers >= w.max_handlers:
             if not conn_turn_away(w, c, f"{w.queued} requests are waiting already (max_queue)"):
                 return 0
-        elif w.queue_timeout and served == 0 and w.now - w.polled > w.queue_timeout:
-            # It was there when epoll was asked, and others have had the handler since.
+        elif w.queue_timeout and served == 0 and w.now - conn_asked(w, c) > w.queue_timeout:
+            # It was there by then, and others have had the handler since.
             if not conn_turn_away(w, c, unserved_told(w)):
                 return 0
         elif not conn_serve(w, c):
@@ -432,6 +432,14 @@ cdef int conn_advance(Worker w, conn_t* c, const char* data, size_t n) except -1
         served += 1
         data = c.pending + c.pending_start
         n = c.pending_end - c.pending_start
+
+
+cdef inline int64_t conn_asked(Worker w, conn_t* c) noexcept:
+    """Since when its request may have been waiting (ms): since epoll was asked, or a sibling found
+    it."""
+    cdef int64_t asked = c.asked if c.asked else w.polled
+    c.asked = 0
+    return asked
 
 
 cdef int conn_take_head(Worker w, conn_t* c, const char** data, size_t* n, int served) except -1:
@@ -532,9 +540,11 @@ cdef bint conn_serve(Worker w, conn_t* c) except -1:
         return False
     w.current = <PyObject*>ex
     slot_begin(w, ex)
+    loop_left(w)
     try:
         handler_run(w, ex)
     finally:
+        loop_back(w)
         w.current = NULL
         w.handlers -= 1
         clock_look(w)
@@ -682,7 +692,7 @@ cdef int conn_idle(Worker w, conn_t* c, int served) except -1:
 
 cdef inline bint conn_last_chance(Worker w) noexcept:
     """Is this no time to rest?"""
-    return w.draining and w.rest_until == 0
+    return w.draining and w.rest_until == 0 and not handoff_can(w)
 
 
 cdef int conn_rest(Worker w, conn_t* c) except -1:
@@ -704,7 +714,8 @@ cdef int conn_anew(Worker w, conn_t* c) except -1:
     conn_forget_pending(c)
     c.state = CONN_REST
     queue_move(w, c, QUEUE_NEW)
-    if w.draining and w.wound_down and not w.new_until:     # new ones have had their last call
+    if w.draining and w.wound_down and not w.new_until and not handoff_can(w):
+        # New ones have had their last call.
         return conn_last_call(w, c)
     return conn_interest(w, c, EPOLLIN)
 

@@ -17,13 +17,16 @@ from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.errno cimport (
     EAGAIN,
     EBADF,
+    ECONNRESET,
     EEXIST,
     EINTR,
     EMFILE,
     ENFILE,
     ENOBUFS,
     ENOMEM,
+    ENOTCONN,
     EPERM,
+    EPIPE,
     errno,
 )
 from libc.math cimport isfinite
@@ -169,11 +172,6 @@ cdef extern from "<sys/eventfd.h>" nogil:
         EFD_CLOEXEC
         EFD_NONBLOCK
 
-cdef extern from "<sys/uio.h>" nogil:
-    struct iovec:
-        void* iov_base
-        size_t iov_len
-
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef unsigned int socklen_t
     struct sockaddr:
@@ -190,6 +188,7 @@ cdef extern from "<sys/socket.h>" nogil:
         int l_onoff
         int l_linger
     int accept4(int fd, sockaddr* address, socklen_t* length, int flags)
+    int getsockname(int fd, sockaddr* address, socklen_t* length)
     ssize_t recv(int fd, void* buffer, size_t n, int flags)
     ssize_t recvmsg(int fd, msghdr* message, int flags)
     ssize_t send(int fd, const void* data, size_t n, int flags)
@@ -208,6 +207,74 @@ cdef extern from "<sys/socket.h>" nogil:
         SHUT_WR
         MSG_NOSIGNAL
         MSG_MORE
+
+cdef extern from *:
+    """
+    #include <sys/socket.h>
+    #include <string.h>
+    #include <unistd.h>
+
+    /* Send a descriptor with a message of two parts.  Returns what sendmsg(2) does. */
+    static ssize_t descriptor_send(int exit, int fd, const void *head, size_t n,
+                                   const void *rest, size_t m) {
+        struct iovec parts[2] = {{(void *)head, n}, {(void *)rest, m}};
+        union { struct cmsghdr align; char room[CMSG_SPACE(sizeof(int))]; } control;
+        struct msghdr message;
+        memset(&message, 0, sizeof message);
+        memset(&control, 0, sizeof control);
+        message.msg_iov = parts;
+        message.msg_iovlen = m ? 2 : 1;
+        message.msg_control = &control;
+        message.msg_controllen = sizeof control;
+        struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(c), &fd, sizeof fd);
+        return sendmsg(exit, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+
+    /* Receive such a message.  Returns what recvmsg(2) does; `fd` is -1 if not exactly one
+       descriptor came with it. */
+    static ssize_t descriptor_receive(int entry, int *fd, void *head, size_t n,
+                                      void *rest, size_t m) {
+        struct iovec parts[2] = {{head, n}, {rest, m}};
+        union { struct cmsghdr align; char room[CMSG_SPACE(8 * sizeof(int))]; } control;
+        struct msghdr message;
+        struct cmsghdr *c;
+        int have = 0, other;
+        size_t i;
+        memset(&message, 0, sizeof message);
+        message.msg_iov = parts;
+        message.msg_iovlen = 2;
+        message.msg_control = &control;
+        message.msg_controllen = sizeof control;
+        *fd = -1;
+        ssize_t done = recvmsg(entry, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        if (done < 0)
+            return done;
+        for (c = CMSG_FIRSTHDR(&message); c != NULL; c = CMSG_NXTHDR(&message, c)) {
+            if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+                continue;
+            for (i = 0; CMSG_LEN((i + 1) * sizeof(int)) <= c->cmsg_len; i++) {
+                memcpy(&other, CMSG_DATA(c) + i * sizeof(int), sizeof other);
+                if (have++ == 0 && !(message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
+                    *fd = other;
+                else
+                    close(other);
+            }
+        }
+        if (have > 1 && *fd >= 0) {
+            close(*fd);
+            *fd = -1;
+        }
+        return done;
+    }
+    """
+    ssize_t descriptor_send(int exit, int fd, const void* head, size_t n, const void* rest,
+                            size_t m) noexcept nogil
+    ssize_t descriptor_receive(int entry, int* fd, void* head, size_t n, void* rest,
+                               size_t m) noexcept nogil
 
 cdef extern from "<netinet/in.h>" nogil:
     struct in_addr:
@@ -276,9 +343,11 @@ cdef extern from *:
     /* Of a variable that another thread looks at, or writes. */
     #define AT_ONCE_GET(x) __atomic_load_n(&(x), __ATOMIC_SEQ_CST)
     #define AT_ONCE_SET(x, value) __atomic_store_n(&(x), (value), __ATOMIC_SEQ_CST)
+    #define AT_ONCE_CLEAR(x) __atomic_store_n(&(x), 0, __ATOMIC_RELEASE)
     """
     int64_t AT_ONCE_GET(int64_t x) nogil
-    void AT_ONCE_SET(int x, int value) nogil
+    void AT_ONCE_SET(int64_t x, int64_t value) nogil
+    void AT_ONCE_CLEAR(int64_t x) nogil
 
 cdef extern from "<limits.h>" nogil:
     int PIPE_BUF

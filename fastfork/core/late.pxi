@@ -6,9 +6,8 @@
 #
 #   1. They go out when the batch is done or a handler waits, and after the handler that makes the
 #      first of them wait longer than send_delay; handlers were quicker than that lately.
-#   2. If a handler keeps the loop longer, or what an application does behind its response, a C
-#      thread that knows nothing of Python sends them, LATE_LOOK to twice LATE_LOOK after they
-#      were ready.  So nothing that a handler does can hold up what it, or another, has answered
+#   2. If a handler keeps the loop longer, or what an application does behind its response, the
+#      lookout (lookout.pxi) sends them, LOOK to twice LOOK after they were ready.  So nothing that a handler does can hold up what it, or another, has answered
 #      (PEP 3333, Buffering and Streaming: "a different thread").  It is asleep while there are none.
 #   3. Whatever else is sent on a connection comes after them, and so does every wait of a request
 #      behind them (late_settle).
@@ -22,7 +21,6 @@ cdef enum:
     LATES = 64                  # responses that wait at most, and their bytes
     LATE_TEXT = 32768
     QUICK_ENOUGH = 100          # handlers in a row that must have been quick
-    LATE_LOOK = 5000            # us between two looks of the thread
 
 
 cdef inline bint late_add(Worker w, Exchange ex) except -1:
@@ -33,8 +31,6 @@ cdef inline bint late_add(Worker w, Exchange ex) except -1:
             and (ex.framing == FRAME_NONE or ex.sent == ex.declared)
             and (c.pending is not NULL or w.lates.count or w.batch_next < w.batch_count)
             and not c.eof and not c.gone and c.memory is NULL):
-        return False
-    if not w.lates.threaded and not late_begin(w):
         return False
     return late_put(w, c, ex.head, ex.head_length)
 
@@ -62,22 +58,23 @@ cdef bint late_put(Worker w, conn_t* c, const char* p, size_t n) noexcept:
             c.late = True
         all.length += <uint32_t>n
         at.end = all.length
-        AT_ONCE_SET(all.added, all.added + 1)
     pthread_mutex_unlock(&all.lock)
-    if fits and AT_ONCE_GET(all.parked):
-        AT_ONCE_SET(all.parked, 0)
-        sem_post(&all.wake)
     return fits
 
 
 cdef int late_flush(Worker w) noexcept:
     """Send them."""
     cdef lates_t* all = &w.lates
-    if all.threaded and not w.stranger:
+    if w.lookout.threaded:              # else none waits
         pthread_mutex_lock(&all.lock)
         late_send(all)
         pthread_mutex_unlock(&all.lock)
     return 0
+
+
+cdef inline bint late_due(lates_t* all, int64_t after) noexcept nogil:
+    """Has the first of them waited so long (us)?"""
+    return AT_ONCE_GET(all.count) and clock_us() - AT_ONCE_GET(all.since) >= after
 
 
 cdef int late_send(lates_t* all) noexcept nogil:
@@ -98,6 +95,39 @@ cdef int late_send(lates_t* all) noexcept nogil:
         AT_ONCE_SET(c.late, 0)          # last: then nobody looks into the list for it
     all.count = 0
     all.length = 0
+    return 0
+
+
+cdef inline bint pieces_due(lates_t* all, int64_t after) noexcept nogil:
+    """Has the first of the pieces of a response waited so long (us)?"""
+    return AT_ONCE_GET(all.pieces.count) and clock_us() - AT_ONCE_GET(all.pieces.since) >= after
+
+
+cdef int pieces_send(pieces_t* all) noexcept nogil:
+    """What the client takes of them.  They stay, as they are objects of Python."""
+    cdef iovec parts[97]
+    cdef msghdr message
+    cdef size_t taken = all.taken
+    cdef int first = 0
+    cdef ssize_t done
+    if all.conn is NULL:
+        return 0
+    while first < all.part_count and all.parts[first].iov_len <= taken:
+        taken -= all.parts[first].iov_len
+        first += 1
+    if first == all.part_count:
+        return 0
+    memcpy(parts, all.parts + first, (all.part_count - first) * sizeof(iovec))
+    parts[0].iov_base = <char*>parts[0].iov_base + taken
+    parts[0].iov_len -= taken
+    memset(&message, 0, sizeof(message))
+    message.msg_iov = parts
+    message.msg_iovlen = all.part_count - first
+    done = sendmsg(all.conn.watch.fd, &message, MSG_NOSIGNAL)
+    if done > 0:
+        all.taken += done
+    elif done < 0 and not again():
+        late_lost(all.conn)
     return 0
 
 
@@ -139,67 +169,3 @@ cdef int owed_forget(conn_t* c) noexcept:
     free(c.owed)
     c.owed = NULL
     return 0
-
-
-# -- the thread ----------------------------------------------------------------------------
-
-cdef bint late_begin(Worker w) except -1:
-    """Start it: the first response is about to wait.  False if there can be none; then none waits."""
-    cdef lates_t* all = &w.lates
-    cdef int failed
-    pthread_mutex_init(&all.lock, NULL)
-    sem_init(&all.wake, 0, 0)
-    all.stop = all.parked = 0
-    failed = c_thread_start(&all.thread, late_main, all, False)
-    if failed:
-        w.gathering = False
-        w.send_delay = 0
-        w.log(logging.WARNING, f"no thread can be started ({os.strerror(failed)}): every response is "
-              "sent by itself (send_delay = 0)", None)
-        return False
-    all.threaded = True
-    return True
-
-
-cdef int late_end(Worker w) except -1:
-    """The loop is over: send what there is, and end it."""
-    cdef lates_t* all = &w.lates
-    if not all.threaded or w.stranger:
-        return 0
-    late_flush(w)
-    all.threaded = False
-    AT_ONCE_SET(all.stop, 1)
-    sem_post(&all.wake)
-    pthread_join(all.thread, NULL)
-    pthread_mutex_destroy(&all.lock)
-    sem_destroy(&all.wake)
-    all.owing = NULL
-    return 0
-
-
-cdef void* late_main(void* arg) noexcept nogil:
-    cdef lates_t* all = <lates_t*>arg
-    cdef timespec look
-    cdef uint32_t added = 0
-    look.tv_sec = 0
-    look.tv_nsec = LATE_LOOK * 1000
-    while not AT_ONCE_GET(all.stop):
-        if AT_ONCE_GET(all.added) == added:
-            AT_ONCE_SET(all.parked, 1)
-            if AT_ONCE_GET(all.added) == added:     # again: who adds must have seen `parked`
-                sem_wait(&all.wake)
-            AT_ONCE_SET(all.parked, 0)
-            if AT_ONCE_GET(all.stop):
-                break
-        added = AT_ONCE_GET(all.added)
-        nanosleep(&look, NULL)
-        if late_due(all):
-            pthread_mutex_lock(&all.lock)
-            if late_due(all):
-                late_send(all)
-            pthread_mutex_unlock(&all.lock)
-    return NULL
-
-
-cdef inline bint late_due(lates_t* all) noexcept nogil:
-    return AT_ONCE_GET(all.count) and clock_us() - AT_ONCE_GET(all.since) >= LATE_LOOK

@@ -22,6 +22,8 @@ cdef int loop_run(Worker w) except -1:
 cdef int64_t loop_turn(Worker w) except -3:
     """All that there is to do.  How long to wait for more (ms, -1: for ever), or WAIT_OVER."""
     while True:
+        if w.handoff.moved is not NULL:
+            conns_moved(w)              # before an event of theirs is met
         if w.lates.count and (w.batch_next == w.batch_count or w.parked or overdue(w)):
             late_flush(w)
         if w.lates.owing is not NULL:
@@ -52,6 +54,9 @@ cdef int64_t loop_turn(Worker w) except -3:
                 accept_start(w)
             elif w.handlers >= w.max_handlers:
                 accept_full(w)
+            if AT_ONCE_GET(w.lookout.rung):
+                AT_ONCE_SET(w.lookout.rung, 0)
+                loop_accept(w, NULL)
             if (w.draining or w.stopping) and wind_down(w):
                 continue
             # Whatever ran in between may have waited, and another greenlet had the loop then; or a
@@ -70,24 +75,14 @@ cdef int loop_dispatch(Worker w, epoll_event* event) except -1:
             return conn_event(w, <conn_t*>watch, event.events)
         except Exception as e:
             return conn_failed(w, <conn_t*>watch, e)
-    if watch.kind == WATCH_LISTENER:
-        if loop_put_last(w, event):
-            return 0
-        try:
-            return accept_ready(w, <listener_t*>watch)
-        except Exception as e:
-            w.log(logging.ERROR, "internal error; accepting pauses", e)
-            return accept_pause(w)
+    if watch.kind == WATCH_LISTENER or watch.kind == WATCH_PAIR:
+        return 0 if loop_put_last(w, event) else loop_accept(w, watch)
     if watch.kind == WATCH_WAIT:
         return wait_event(w, watch)
     if watch.kind == WATCH_WAKE:
         return 0
     if watch.kind == WATCH_BELL:
-        try:
-            return accept_rung(w)
-        except Exception as e:
-            w.log(logging.ERROR, "internal error; accepting pauses", e)
-            return accept_pause(w)
+        return loop_accept(w, NULL)
     fd_watch = <fd_watch_t*>watch
     if not fd_watch.dead:
         try:
@@ -97,12 +92,25 @@ cdef int loop_dispatch(Worker w, epoll_event* event) except -1:
     return 0
 
 
+cdef int loop_accept(Worker w, watch_t* watch) except -1:
+    """Somebody has connected, or comes from a sibling (NULL: our bell was rung)."""
+    try:
+        if watch is NULL:
+            return accept_rung(w)
+        if watch.kind == WATCH_PAIR:
+            return accept_handed(w)
+        return accept_ready(w, <listener_t*>watch)
+    except Exception as e:
+        w.log(logging.ERROR, "internal error; accepting pauses", e)
+        return accept_pause(w)
+
+
 cdef bint loop_put_last(Worker w, epoll_event* event) noexcept:
     """Whoever has connected comes after everybody who waits for an answer.  True if the event has
     changed places with the last of the batch that is no listener's, which has its turn instead."""
     cdef epoll_event* last = <epoll_event*>w.events + w.batch_count - 1
     cdef epoll_event later = event[0]
-    while last > event and (<watch_t*>last.data.ptr).kind == WATCH_LISTENER:
+    while last > event and (<watch_t*>last.data.ptr).kind in (WATCH_LISTENER, WATCH_PAIR):
         last -= 1
     if last == event:
         return False
@@ -124,6 +132,8 @@ cdef int64_t loop_patience(Worker w) noexcept:
             wait = min(wait, w.queues[kind].first.deadline - w.now)
     if w.accept_again:
         wait = min(wait, w.accept_again - w.now)
+    if w.handoff.again:
+        wait = min(wait, w.handoff.again - w.now)
     if w.left:
         wait = min(wait, <int64_t>FULL_LOOK)
     if w.log_length:
@@ -153,7 +163,8 @@ cdef int loop_poll(Worker w, int64_t wait) except -1:
     w.polling = False
     clock_look(w)
     w.polled = w.now
-    w.gathering = w.quick >= QUICK_ENOUGH
+    w.gathering = (w.quick >= QUICK_ENOUGH and w.send_delay != 0
+                   and (w.lookout.threaded or lookout_begin(w)))
     slot_busy(w)
     if n < 0:
         if error != EINTR:
@@ -209,6 +220,8 @@ cdef int expire(Worker w) except -1:
         w.accept_again = 0
     if w.log_length and w.now >= w.log_flush_at:
         log_flush(w)
+    if w.now >= w.handoff.level:
+        handoff_level(w)
     return 0
 
 
@@ -237,17 +250,20 @@ cdef bint wind_down(Worker w) except -1:
             accept_end(w)
         else:
             accept_rest(w)
-        if not w.rest_until:
-            last_calls(w, QUEUE_REST)
+    if handoff_can(w):
+        handoff_all(w)
     if w.rest_until and w.now >= w.rest_until:
         w.rest_until = 0
-        last_calls(w, QUEUE_REST)
     if w.new_until and w.now - w.heard > NEW_GRACE // 10:
         # A handler kept us: nobody was listening meanwhile.
         w.new_until = max(w.new_until, w.now + NEW_GRACE)
     if w.new_until and w.now >= w.new_until:
         w.new_until = 0
-        last_calls(w, QUEUE_NEW)
+    if not handoff_can(w):              # those who go to siblings need none
+        if not w.rest_until:
+            last_calls(w, QUEUE_REST)
+        if not w.new_until:
+            last_calls(w, QUEUE_NEW)
     if overdue(w):
         if w.connections and not w.cut_told and not w.stopping:
             w.cut_told = True
@@ -259,6 +275,8 @@ cdef bint wind_down(Worker w) except -1:
             w.done = True
         return True
     if w.connections == 0 and w.handlers == 0:
+        if w.retiring and w.handoff.out:
+            w.log(logging.INFO, f"{w.handoff.out} connections go on with siblings", None)
         w.done = True
         return True
     return False

@@ -42,6 +42,7 @@ cdef int park(Worker w, Exchange ex) except -1:
     w.current = NULL
     if w.mode == MODE_INLINE:
         slot_pause(w)
+        loop_back(w)
     elif w.mode == MODE_HUB:
         turn_want(w)
     try:
@@ -52,6 +53,8 @@ cdef int park(Worker w, Exchange ex) except -1:
         w.current = current
         if current is not NULL:
             slot_resume(w, <Exchange>current)
+        if w.mode == MODE_INLINE:
+            loop_left(w)
     if ex.overdue:
         raise ex.timeout
     return 0

@@ -123,6 +123,7 @@ cdef Exchange exchange_take(Worker w, conn_t* c):
     c.exchange = <PyObject*>ex
     ex.started = ex.head_sent = ex.finished = False
     ex.aborted = ex.refused = ex.owed = ex.excess_told = ex.expects = ex.no_room = False
+    ex.gathers = False
     ex.gone = c.gone
     ex.beside = ex.over = ex.hub_waits = ex.answered = False
     ex.thread = w.thread
@@ -471,7 +472,8 @@ cdef int head_begin(Worker w, Exchange ex, int64_t length) except -1:
     else:
         ex.framing = FRAME_CLOSE
         ex.keep_alive = False
-    if w.draining or ex.app_close or (ex.body is not None and not ex.body.complete):
+    if (w.draining and not handoff_can(w) or ex.app_close
+            or ex.body is not None and not ex.body.complete):
         ex.keep_alive = False
     head_room(ex, 256 + PyBytes_GET_SIZE(w.server_field))
     if not ex.has_server:
@@ -539,6 +541,8 @@ cdef int body_send(Worker w, Exchange ex, bytes chunk) except -1:
         if count:
             return send_pieces(w, ex, iov, count, None)
         return 0
+    if ex.gathers and count == 0 and piece_waits(w, ex, chunk, n):
+        return 0
     if ex.framing == FRAME_CHUNKED:
         iov[count].iov_base = prefix
         iov[count].iov_len = snprintf(prefix, sizeof(prefix), "%lx\r\n", <long>n)
@@ -587,10 +591,11 @@ cdef int respond_end(Worker w, Exchange ex) except -1:
         stranger_ends(w, None)
     if not ex.head_sent:
         body_send(w, ex, b"")
-    if ex.framing == FRAME_CHUNKED:
-        if not ex.gone:
-            send_piece(w, ex, b"0\r\n\r\n", 5)
-    elif ex.framing == FRAME_LENGTH and ex.sent < ex.declared and not ex.gone:
+    if ex.gathers:
+        pieces_flush(w, ex, ex.framing == FRAME_CHUNKED)
+    elif ex.framing == FRAME_CHUNKED and not ex.gone:
+        send_piece(w, ex, b"0\r\n\r\n", 5)
+    if ex.framing == FRAME_LENGTH and ex.sent < ex.declared and not ex.gone:
         w.log(logging.ERROR, f"the application sent {ex.sent} bytes of its Content-Length of "
               f"{ex.declared}; the connection is closed", None)
         ex.aborted = True

@@ -189,26 +189,33 @@ cdef bint host_valid(const char* p, Py_ssize_t n) noexcept:
 
 cdef int conn_name_peer(conn_t* c) except -1:
     """The peer's address and port as text, kept with the connection from its first request on."""
-    cdef char text[64]
-    cdef int family = (<sockaddr*>c.peer).sa_family
-    cdef object address = "", port = ""
-    text[0] = 0
-    if family == AF_INET:
-        inet_ntop(AF_INET, &(<sockaddr_in*>c.peer).sin_addr, text, sizeof(text))
-        port = str(ntohs((<sockaddr_in*>c.peer).sin_port))
-    elif family == AF_INET6:
-        if memcmp(&(<sockaddr_in6*>c.peer).sin6_addr, MAPPED, 12) == 0:
-            inet_ntop(AF_INET, <uint8_t*>&(<sockaddr_in6*>c.peer).sin6_addr + 12, text,
-                      sizeof(text))
-        else:
-            inet_ntop(AF_INET6, &(<sockaddr_in6*>c.peer).sin6_addr, text, sizeof(text))
-        port = str(ntohs((<sockaddr_in6*>c.peer).sin6_port))
-    address = text.decode("ascii")
+    cdef object address, port
+    address, port = address_text(c.peer)
     Py_INCREF(address)
     Py_INCREF(port)
     c.remote_addr = <PyObject*>address
     c.remote_port = <PyObject*>port
     return 0
+
+
+cdef tuple address_text(const uint8_t* socket_address):
+    """Address and port; two empty strings if it is not an IP address."""
+    cdef char text[64]
+    cdef int family = (<sockaddr*>socket_address).sa_family
+    cdef sockaddr_in* four = <sockaddr_in*>socket_address
+    cdef sockaddr_in6* six = <sockaddr_in6*>socket_address
+    cdef str port = ""
+    text[0] = 0
+    if family == AF_INET:
+        inet_ntop(AF_INET, &four.sin_addr, text, sizeof(text))
+        port = str(ntohs(four.sin_port))
+    elif family == AF_INET6:
+        if memcmp(&six.sin6_addr, MAPPED, 12) == 0:
+            inet_ntop(AF_INET, <uint8_t*>&six.sin6_addr + 12, text, sizeof(text))
+        else:
+            inet_ntop(AF_INET6, &six.sin6_addr, text, sizeof(text))
+        port = str(ntohs(six.sin6_port))
+    return text.decode("ascii"), port
 
 
 cdef bint peer_fill(uint8_t* peer, str address, int port) noexcept:

@@ -156,6 +156,8 @@ cdef bint wait_for(Worker w, int fd, uint32_t events, double span) except -1:
                 return True
             raise OSError(error, os.strerror(error))
     ex.wait = wait
+    if ex.gathers:
+        pieces_flush(w, ex, False)
     late_settle(w, ex)
     if ex.outbox is not None:           # what its client has not taken goes out meanwhile
         client_wait(w, ex.conn)

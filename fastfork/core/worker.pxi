@@ -36,7 +36,9 @@ cdef class Worker:
         self.output_spool = settings.output_spool
         self.max_spool = settings.max_spool
         self.max_connections = settings.max_connections
+        self.multiprocess = multiprocess
         self.accept_burst = 1 if multiprocess else ACCEPT_BURST
+        self.handoff_after = <int64_t>(settings.handoff_after * 1e6)
         self.max_chunk_extensions = settings.max_chunk_extensions
         self.body_min_rate = settings.body_min_rate
         self.read_ahead = settings.read_ahead
@@ -103,6 +105,7 @@ cdef class Worker:
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll < 0:
             raise OSError(errno, os.strerror(errno))
+        handoff_init(self, pair)
         self.listeners_ = list(listeners)
         self.listener_count = len(self.listeners_)
         self.listeners = <listener_t*>PyMem_Malloc(
@@ -119,6 +122,7 @@ cdef class Worker:
         cdef int i
         cdef fd_watch_t* watch
         cdef conn_t* c
+        cdef listener_t* guest
         # Cycles that only the collector would find: parser and protocol, exchange and its bound
         # methods.
         if self.head is not None:
@@ -146,7 +150,13 @@ cdef class Worker:
             if self.listeners is not NULL:
                 Py_XDECREF(self.listeners[i].template)
         PyMem_Free(self.listeners)
+        while self.guests is not NULL:
+            guest = self.guests
+            self.guests = guest.next
+            Py_XDECREF(guest.template)
+            PyMem_Free(guest)
         PyMem_Free(self.events)
+        PyMem_Free(self.lookout.events)
         PyMem_Free(self.buffer)
         buffer_free(self.log_data)
         PyBuffer_Release(&self.slot_view)
@@ -164,7 +174,7 @@ cdef class Worker:
         try:
             self.starter = greenlet_new(lambda: _start_carriers(self), self.main)
             greenlet_switch(self.starter)       # which comes back at once
-            accept_start(self)
+            accept_begin(self)
             loop_run(self)
             self._retire_carriers()
             if self.failure is not None:
@@ -179,7 +189,7 @@ cdef class Worker:
         self._begin(MODE_HUB)
         self.hub = hub
         self.hub_ = calls
-        accept_start(self)
+        accept_begin(self)
 
     def fileno(self):
         """epoll's descriptor: readable when there is something for `turn` to do."""
@@ -225,7 +235,7 @@ cdef class Worker:
 
     cdef _end(self):
         global _running
-        late_end(self)
+        lookout_end(self)
         self.batch_next = self.batch_count = 0
         self.spares.clear()
         self.runnable.clear()
@@ -287,6 +297,7 @@ cdef class Worker:
             self.drain_until = now + timeout_ms(timeout)
             self._linger(now + timeout_ms(linger))
             self.retiring = True
+            self.handoff.out = 0
             self._drains()
 
     cdef _linger(self, int64_t until):
@@ -481,6 +492,7 @@ def _forked_away():
     if w is None:
         return
     w.stranger = True
+    w.lookout.threaded = False          # it has no copy, and its lock may be taken for ever
     w.slot = &w.own_slot                # the other one is the worker's
     w.slot_method = None
     close(w.epoll)

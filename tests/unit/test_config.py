@@ -76,6 +76,16 @@ def test_durations(text, seconds):
     assert kinds.read_duration(text) == seconds
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds", "plain"),
+    [("off", 0.0, "off"), ("0", 0.0, "off"), ("0s", 0.0, "off"), ("1ms", 0.001, "0.001s"),
+     ("60", 60.0, "60s")])  # fmt: skip
+def test_a_duration_that_may_be_off(text, seconds, plain):
+    row = config.TABLE["handoff_after"]
+    assert row.parse(text, row.flag) == seconds
+    assert row.plain(seconds) == plain and row.take(plain, row.name) == seconds
+
+
 @pytest.mark.parametrize("text", ["", "s", "-1s", "1d", "5M", "1e3", "1_0", "\u0661", "nan", "inf"])
 def test_no_durations(text):
     with pytest.raises(ValueError):
@@ -114,6 +124,9 @@ def test_sizes_shown(size, text):
         ("workers", "2.5", "a whole number"),
         ("keep_alive", "soon", "a duration such as 90s"),
         ("keep_alive", "0", "from 0.01 s"),
+        ("handoff_after", "0.9ms", '"off" or a duration'),
+        ("handoff_after", "61", "from 0.001 s to 60 s"),
+        ("handoff_after", "none", '"off" or a duration'),
         ("max_head", "64KB", "a size such as 64KiB"),
         ("max_head", "1", "from 64 bytes to 16 MiB"),
         ("backlog", "0", "from 1"),

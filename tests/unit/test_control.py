@@ -391,6 +391,23 @@ def test_events_of_others_and_of_what_has_been_closed_are_ignored(make, connect)
     assert list(server.fds()) == [server._listener.socket.fileno()]
 
 
+# -- its file ----------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["control.sock", "control~", "c"])
+def test_who_finds_the_file_can_connect(tmp_path, monkeypatch, name):
+    listen, seen = socket.socket.listen, []
+
+    def look(sock, backlog):
+        seen.append((tmp_path / name).exists())
+        listen(sock, backlog)
+
+    monkeypatch.setattr(socket.socket, "listen", look)
+    Control(tmp_path / name, None).let_go()
+    assert seen == [False]
+    assert os.listdir(tmp_path) == [name]
+    Control(tmp_path / name, None).close()  # which replaces one at which nobody listens
+    assert os.listdir(tmp_path) == []
+
+
 # -- who may ask -------------------------------------------------------------------------
 def test_the_socket_is_for_its_user_alone(make):
     mask = os.umask(0)
@@ -481,6 +498,7 @@ def test_a_dead_server_s_socket_is_replaced_a_living_one_s_is_not(make):
     server = make()
     with pytest.raises(ControlError, match=r"cannot listen on .*another process listens there$"):
         Control(server.path, lambda request: {})
+    assert os.listdir(server.path.parent) == [server.path.name]
     server._listener.socket.close()
     Control(server.path, lambda request: {}).close()
 

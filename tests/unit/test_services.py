@@ -1,11 +1,13 @@
 """The services of a master while it runs, without a process: nobody has its turn here."""
 
+import os
 import socket
 from pathlib import Path
 
 import pytest
+from waiting import has_ended, is_open, leave_waiting
 
-from fastfork import deployment, log
+from fastfork import deployment, log, pairs
 from fastfork.family import Family
 from fastfork.kinds import ConfigError
 from fastfork.services import Services
@@ -26,9 +28,10 @@ class Realm:
             lines += [f"[services.{name}]", "app = 'hello:app'", text or f"bind = 'unix:{name}'"]
         self.file.write_text("\n".join(lines) + "\n")
 
-    def start(self, **services):
+    def start(self, *, inherited=None, **services):
         self.write(**services)
-        self.services = Services(self.load(), self.load, Family())
+        self.family = Family(inherited)
+        self.services = Services(self.load(), self.load, self.family)
         self.services.bind(Passed())
 
     def load(self):
@@ -206,3 +209,62 @@ def test_one_that_is_reloaded_alone_takes_nothing_from_others(realm):
     with pytest.raises(ConfigError, match=r"unix:.*/two for two, which must be given up"):
         realm.reload("one")
     assert realm.reload() == {"one": 2, "two": 2}
+
+
+# -- pairs of sockets between workers ----------------------------------------------------
+def test_every_service_has_a_pair_as_long_as_it_is_there(realm):
+    realm.start(one="", two="")
+    one, two = (service.pair for service in realm.services.all)
+    assert one is not None and two is not None and one != two
+    realm.reload()
+    assert [service.pair for service in realm.services.all] == [one, two]
+    realm.write(two="")
+    realm.reload()
+    realm.services.tidy()
+    assert not any(map(is_open, one)) and all(map(is_open, two))
+
+
+def test_one_that_begins_anew_has_another(realm):
+    realm.start(one="", two="")
+    before = realm.services.find("one").pair
+    realm.services.stop("one", 0.0)
+    kept = os.dup(before.inlet)
+    realm.reload("one")
+    assert realm.services.find("one").pair is not before
+    os.close(kept)
+
+
+def test_connections_that_wait_end_with_the_service(realm):
+    realm.start(one="preload = 'off'\nbind = 'unix:one'", two="")
+    service = realm.services.find("one")
+    reading = leave_waiting(service.pair)
+    service.resize(0)
+    assert service.work(0.0) is None
+    assert not has_ended(reading)  # they wait, as who connects does
+    realm.services.stop("one", 0.0)
+    assert service.work(1.0) is None
+    assert has_ended(reading)
+    os.close(reading)
+
+
+def test_not_if_others_have_the_pair_too(realm):
+    """The workers of another master."""
+    old = pairs.make()
+    realm.start(inherited={"one": old}, one="")
+    (service,) = realm.services.all
+    assert service.pair is old and service.shared
+    reading = leave_waiting(old)
+    service.stop(0.0)
+    assert service.work(0.0) is None
+    assert not has_ended(reading)
+    service.close_ties()
+    os.close(reading)
+
+
+def test_of_the_old_master_s_pairs_those_that_nobody_wants_are_closed(realm):
+    old, unwanted = pairs.make(), pairs.make()
+    realm.start(inherited={"one": old, "gone": unwanted}, one="", two="")
+    realm.family.drop_pairs()
+    assert [service.shared for service in realm.services.all] == [True, False]
+    assert realm.services.find("one").pair is old and all(map(is_open, old))
+    assert not any(map(is_open, unwanted))

@@ -19,7 +19,8 @@ def worker(number, **more):
         "boot": 0.4, "worn": None, "memory": 84 << 20, "heartbeat": 1000.0, "accepted": 12,
         "requests": 12034, "connections": 3, "in_flight": 0, "request_started": 0.0,
         "deadline": 0.0, "request_number": 7, "method": "", "path": "", "request_id": "",
-        "statuses": [0, 1, 0, 0, 0], "sent": 1, "latency": [0], **more,
+        "statuses": [0, 1, 0, 0, 0], "sent": 1, "latency": [0],
+        "handed_out": 0, "handed_in": 0, **more,
     }  # fmt: skip
 
 
@@ -102,6 +103,8 @@ def test_the_request_in_hand(in_flight, started, shown):
     ("facts", "shown"),
     [({"queued": 0, "refused": 0}, ""), ({"refused": 3}, "3 refused"),
      ({"in_flight": 2, "queued": 12}, "2 waiting, 12 queued"),
+     ({"handed_out": 0, "handed_in": 0}, ""), ({"handed_in": 4}, "4 handed in"),
+     ({"refused": 1, "handed_out": 25, "handed_in": 4}, "1 refused, 25 handed out, 4 handed in"),
      ({"in_flight": 4, "request_started": 998.0, "method": "GET", "path": "/y", "queued": 12,
        "refused": 3}, "GET /y, 2.0 s, 3 more, 12 queued, 3 refused")])  # fmt: skip
 def test_requests_without_a_handler(facts, shown):
@@ -109,9 +112,10 @@ def test_requests_without_a_handler(facts, shown):
     assert line.partition("84 MiB")[2].strip() == shown
 
 
-@pytest.mark.parametrize("key", ["queued", "refused"])
+@pytest.mark.parametrize("key", ["queued", "refused", "handed_out", "handed_in"])
 def test_what_is_no_number_does_not_reach_the_terminal_raw(key):
-    assert render(service(worker(0, **{key: "\x1b"})))[-1].endswith(rf"\x1b {key}")
+    line = render(service(worker(0, **{key: "\x1b"})))[-1]
+    assert line.endswith(rf"\x1b {key.replace('_', ' ')}")
 
 
 @pytest.mark.parametrize(

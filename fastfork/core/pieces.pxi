@@ -1,0 +1,93 @@
+# Pieces of a response body that leave together.  A generator that yields them faster than a client
+# can be woken would wake it for each.
+#
+#   1. A piece waits only if the one before it came within PIECE_QUICK: what trickles is sent as it
+#      comes.
+#   2. They go out when the next comes later than that, when there are PIECES or PIECES_BYTES of
+#      them, and before the handler waits or the iterable is closed.
+#   3. If the next does not come, the lookout sends them, LOOK to twice LOOK after the first was
+#      ready (PEP 3333, Buffering and Streaming: "a different thread").  So there must be one.
+#
+# Guarded by the lock of lates_t.  The pieces themselves are not copied.
+
+cdef enum:
+    PIECES = 32
+    PIECES_BYTES = 1048576
+    PIECE_QUICK = 200           # us
+
+
+cdef inline int pieces_begin(Worker w, Exchange ex) noexcept:
+    """The iterable of this response is about to be iterated."""
+    ex.gathers = (w.lookout.threaded and w.mode == MODE_INLINE and w.send_delay != 0
+                  and ex.body is None and ex.conn.memory is NULL)
+    w.lates.pieces.last = w.now_us
+    return 0
+
+
+cdef bint piece_waits(Worker w, Exchange ex, bytes chunk, size_t n) except -1:
+    """Shall the first `n` bytes of this piece wait for the next?  Then they do from now."""
+    cdef pieces_t* all = &w.lates.pieces
+    cdef int64_t now = clock_us()
+    cdef bint quick = now - all.last < PIECE_QUICK
+    all.last = now
+    if not quick or n > PIECES_BYTES or all.count == PIECES or all.total + n > PIECES_BYTES:
+        pieces_flush(w, ex, False)
+    if not quick or n > PIECES_BYTES or ex.outbox is not None or ex.gone:
+        return False
+    pthread_mutex_lock(&w.lates.lock)
+    if all.count == 0:
+        all.conn = ex.conn
+        all.since = now
+    if ex.framing == FRAME_CHUNKED:
+        piece_part(all, all.sizes[all.count], snprintf(
+            all.sizes[all.count], sizeof(all.sizes[0]), "%lx\r\n", <long>n))
+    piece_part(all, PyBytes_AS_STRING(chunk), n)
+    if ex.framing == FRAME_CHUNKED:
+        piece_part(all, b"\r\n", 2)
+    Py_INCREF(chunk)
+    all.held[all.count] = <PyObject*>chunk
+    all.count += 1
+    all.total += n
+    pthread_mutex_unlock(&w.lates.lock)
+    return True
+
+
+cdef inline int piece_part(pieces_t* all, const char* p, size_t n) noexcept:
+    all.parts[all.part_count].iov_base = <void*>p
+    all.parts[all.part_count].iov_len = n
+    all.part_count += 1
+    return 0
+
+
+cdef int pieces_flush(Worker w, Exchange ex, bint end) except -1:
+    """Send them; `end`: and the end of a chunked body."""
+    cdef pieces_t* all = &w.lates.pieces
+    cdef iovec parts[97]
+    cdef int i, count, first = 0
+    cdef size_t taken
+    cdef bytes last
+    if all.count == 0 or w.stranger:
+        return send_piece(w, ex, b"0\r\n\r\n", 5) if end else 0
+    pthread_mutex_lock(&w.lates.lock)
+    if end:
+        piece_part(all, b"0\r\n\r\n", 5)
+    count = all.part_count
+    memcpy(parts, all.parts, count * sizeof(iovec))
+    taken = all.taken
+    all.conn = NULL                     # from here on they are not the lookout's
+    pthread_mutex_unlock(&w.lates.lock)
+    while first < count and parts[first].iov_len <= taken:
+        taken -= parts[first].iov_len
+        first += 1
+    try:
+        if first < count:
+            parts[first].iov_base = <char*>parts[first].iov_base + taken
+            parts[first].iov_len -= taken
+            last = <bytes>all.held[all.count - 1] if ex.framing != FRAME_CHUNKED else None
+            send_pieces(w, ex, parts + first, count - first, last)
+    finally:
+        for i in range(all.count):
+            Py_DECREF(<object>all.held[i])
+        all.count = all.part_count = 0
+        all.total = all.taken = 0
+    return 0
