@@ -37,6 +37,7 @@ class Site:
         self.control = directory / "control"
         self.counted = directory / "counted"
         self.open = ExitStack()
+        self.before = 0  # how many had been handed on when the crowd was there
         self.server = start("handoff_site:app", *flags, "--control", str(self.control),
                             workers=workers, bind=bind,
                             env={"COUNTED": str(self.counted), **(env or {})})
@@ -48,15 +49,18 @@ class Site:
         """`number` clients who have had an answer, by the worker that gave it, the most first.
         Each worker has two at least: one that has had no core for a while may have none."""
         while True:
+            clients = [(connect or self.connect)() for _ in range(number)]
+            for client in clients:
+                pid_of(client)
+            self.wait_even(0)  # where they came one after the other, some may have gone on
             found = collections.defaultdict(list)
-            for _ in range(number):
-                client = (connect or self.connect)()
+            for client in clients:
                 found[pid_of(client)].append(client)
             if all(len(found[pid]) >= 2 for pid in self.server.workers()):
+                self.before = self.counts()[0]
                 return sorted(found.items(), key=lambda one: -len(one[1]))
-            for some in found.values():
-                for client in some:
-                    client.close()
+            for client in clients:
+                client.close()
 
     def silent(self, number=16):
         """The same with clients who have said nothing."""
@@ -81,11 +85,22 @@ class Site:
         found = self.workers()
         return sum(one["handed_out"] for one in found), sum(one["handed_in"] for one in found)
 
+    def handed(self):
+        """How many have been handed out since the crowd was there."""
+        return self.counts()[0] - self.before
+
+    def wait_handed(self, number):
+        wait_for(lambda: self.handed() >= number,
+                 message=lambda: f"{self.workers()}\n{self.server.stderr}")
+
     def wait_even(self, at_least=1):
-        """Until all that was handed out has arrived."""
-        wait_for(lambda: at_least <= self.counts()[0] == self.counts()[1],
-                 message=lambda: f"{self.counts()}\n{self.server.stderr}")
-        return self.counts()[0]
+        """Until so many have been handed on, and all of them have arrived; how many."""
+        def even():
+            out, into = self.counts()
+            return out == into and out >= self.before + at_least
+
+        wait_for(even, message=lambda: f"{self.counts()}\n{self.server.stderr}")
+        return self.handed()
 
 
 def stand(client, gate, path="/wait"):

