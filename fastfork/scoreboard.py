@@ -33,11 +33,11 @@ class Scoreboard:
             self._unused += 1
         else:
             raise OSError(errno.ENOSPC, "the scoreboard is full")
+        self.view(number)[:] = bytes(_core.SLOT_SIZE)
         return number
 
     def give_back(self, number: int) -> None:
-        """The worker that had the slot is gone, also for its siblings."""
-        self.view(number)[:] = bytes(_core.SLOT_SIZE)
+        """The worker that had the slot is gone."""
         self._free.append(number)
 
     def whole(self) -> memoryview:

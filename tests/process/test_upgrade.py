@@ -1,7 +1,6 @@
 """SIGUSR2: a new master on the same sockets."""
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -11,8 +10,6 @@ import pytest
 from harness import alive, children, name, wait_for
 from load import Load
 from seen import kinds, kinds_at_rest, targets
-
-from fastfork import pairs
 
 VERSION = """
 import os
@@ -439,13 +436,6 @@ def test_the_pair_of_a_service_that_the_new_master_does_not_have(realm, upgrade)
     assert not before[0] & set(ours)
     assert before[1] <= set(ours)
     assert in_common(new, realm.workers("two")[0]) == before[1]
-
-
-def test_pairs_are_not_passed_on_to_whom_they_were_not_meant_for(start):
-    """A master that does not know the variable leaves it in the environment."""
-    told = json.dumps({"master": 1, "version": 1, "pairs": {"small_apps:pid": [0, 1]}})
-    server = start("small_apps:pid", env={pairs.VARIABLE: told})
-    assert server.get("/").status == 200 and server.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("value", ["abc", "99", ""])
