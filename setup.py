@@ -2,6 +2,7 @@
 
 FASTFORK_DEBUG=1   live-object counters and assertions (`make debug`)
 FASTFORK_ASAN=1    address and undefined-behaviour sanitizers (`make asan`)
+FASTFORK_TSAN=1    thread sanitizer (`make tsan`)
 FASTFORK_ANNOTATE=1  writes fastfork/_core.html, Cython's view of every line
 """
 
@@ -22,6 +23,7 @@ if not sys.platform.startswith("linux"):
 VERSION = re.search(r'__version__ = "(.+)"', Path("fastfork/__init__.py").read_text())[1]
 DEBUG = os.environ.get("FASTFORK_DEBUG") == "1"
 ASAN = os.environ.get("FASTFORK_ASAN") == "1"
+TSAN = os.environ.get("FASTFORK_TSAN") == "1"
 
 compile_args = ["-O2", "-fno-plt", "-Wno-unused-function", "-Wno-unreachable-code"]
 link_args = []
@@ -33,6 +35,11 @@ if ASAN:
                   "-fno-omit-frame-pointer"]
     compile_args += ["-g", *sanitizers]
     link_args += sanitizers
+
+if TSAN:
+    # Calls are not followed: where greenlets switch, one that was entered is not left.
+    compile_args += ["-g", "-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0"]
+    link_args += ["-fsanitize=thread"]
 
 core = Extension(
     "fastfork._core",

@@ -205,7 +205,7 @@ def main():
                    help="show the N dearest functions of each contender")
     p.add_argument("--check", metavar="FILE",
                    help="is fastfork dearer than in this JSON file?  Exit status 1: by more than "
-                        f"{judge.LIMIT:.0%}; 2: cannot be said")
+                        f"{judge.LIMIT:.0%}%; 2: cannot be said")
     options = p.parse_args()
     servers.terminate_cleanly()
     if options.check:

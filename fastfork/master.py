@@ -311,8 +311,10 @@ class Master:
             self.successor.send(signal.SIGTERM)
         if self.successor is not None:
             sockets.claim(self.family.listeners())
+        # If this is a new master that cannot take over, the old one goes on.
+        others_serve = exit_status == EXIT_UNUSABLE
         for service in self.services:
-            service.stop(self._now, timeout)
+            service.stop(self._now, timeout, others_serve=others_serve)
 
     # -- deaths --------------------------------------------------------------------------
     def _reap(self) -> None:

@@ -431,9 +431,9 @@ class Service:
 
     # -- stopping ------------------------------------------------------------------------
     def _retire(self, member: Member, now: float) -> None:
-        """In good order: it gives its resting connections a while, and goes."""
+        """In good order: it leaves its connections to others, and goes."""
         handle = self.workers[member]
-        handle.tell_to_go(worker.RETIRE if member.state is State.READY else signal.SIGTERM)
+        handle.tell_to_go(_retirement(member))
         self.roster.stopping(member, now, now + handle.settings.graceful_timeout)
 
     def retire_all(self, now: float) -> None:
@@ -442,12 +442,16 @@ class Service:
         for member in list(self.workers):
             self._retire(member, now)
 
-    def stop(self, now: float, timeout: float | None = None) -> None:
-        """Let every worker finish within `timeout` seconds (None: its graceful timeout)."""
+    def stop(
+        self, now: float, timeout: float | None = None, *, others_serve: bool = False
+    ) -> None:
+        """Let every worker finish within `timeout` seconds (None: its graceful timeout).
+        `others_serve`: those of another master may have its connections."""
         self._close()
         for handle in self.workers.values():
             wait = handle.settings.graceful_timeout if timeout is None else timeout
-            handle.tell_to_go(signal.SIGTERM)
+            leave = others_serve and self.shared
+            handle.tell_to_go(_retirement(handle.member) if leave else signal.SIGTERM)
             self.roster.stopping(handle.member, now, now + wait)
 
     def _close(self) -> None:
@@ -622,6 +626,12 @@ class Service:
         if self.pair is not None:
             self.pair.close()
             self.pair = None
+
+
+def _retirement(member: Member) -> int:
+    """The signal by which a worker leaves what it has to others; one that is not ready has
+    nothing."""
+    return worker.RETIRE if member.state is State.READY else signal.SIGTERM
 
 
 def _workers(count: int) -> str:

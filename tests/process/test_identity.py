@@ -445,5 +445,5 @@ def test_a_respawned_worker_holds_what_the_first_ones_do(start, tmp_path, preloa
     wait_for(lambda: kinds(new) == held, message=lambda: f"{held}\n{kinds(new)}")
     shared = set.intersection(*(set(targets(pid)) for pid in server.workers()))
     sockets = [target for target in shared if target.startswith("socket:")]
-    assert len(sockets) == 1  # the listener
+    assert len(sockets) == 3  # the listener and the ends of the pair
     assert str(tmp_path / "pid") not in targets(new)

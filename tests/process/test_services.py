@@ -8,6 +8,7 @@ import signal
 import socket
 from pathlib import Path
 
+import pytest
 from harness import name, wait_for
 from load import Load
 from seen import targets
@@ -124,6 +125,20 @@ def test_one_that_is_flooded_with_connections(deployed):
     wait_for(lambda: connections() == 0)
     assert int(several.get("flooded").body) in several.workers("flooded")
     assert (several.workers("good"), several.workers("fine")) == before
+
+
+@pytest.mark.parametrize("preload", ["on", "off"])
+def test_nobody_has_what_the_workers_of_another_service_have_in_common(deployed, preload):
+    """Sockets: neither the listener nor the pair by which connections are passed; and no bell."""
+    service = f"{PID}\npreload = '{preload}'"
+    several = deployed({"one": service, "two": service}, workers=2)
+    theirs = {name: [set(targets(pid)) for pid in several.workers(name)] for name in ("one", "two")}
+    for first in theirs["one"]:
+        for second in theirs["two"]:
+            assert not [one for one in first & second if one.startswith("socket:")]
+    for workers in theirs.values():
+        common = set.intersection(*workers)
+        assert sum(one.startswith("socket:") for one in common) == 3
 
 
 def listening(pid):

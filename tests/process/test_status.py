@@ -39,6 +39,7 @@ def test_as_json(start, control):
     assert sorted(worker["number"] for worker in found["workers"]) == [0, 1, 2]
     assert {worker["state"] for worker in found["workers"]} == {"ready"}
     assert sum(worker["requests"] for worker in found["workers"]) == 5
+    assert all({"handed_out", "handed_in"} <= worker.keys() for worker in found["workers"])
 
 
 def test_as_a_table(start, control, gate):

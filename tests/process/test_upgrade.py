@@ -309,6 +309,135 @@ def test_nothing_of_the_old_master_s_is_left_in_the_new_one(web, upgrade):
         wait_for(lambda: kinds(new) == before, message=lambda: f"{before}\n{targets(new)}")
 
 
+# -- the pair by which workers pass connections ------------------------------------------
+# `/shut`: how many of its ends are shut.  Such sockets hang up; the channel to the master, which
+# is of that kind too, does not.
+PAIR = """
+import os, select, socket, stat
+from small_apps import answer, pid
+def seqpackets():
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if stat.S_ISSOCK(os.stat(int(name)).st_mode):
+                with socket.socket(fileno=os.dup(int(name))) as sock:
+                    if (sock.family, sock.type) == (socket.AF_UNIX, socket.SOCK_SEQPACKET):
+                        yield int(name)
+        except OSError:  # the directory's own
+            pass
+def shut():
+    poll = select.poll()
+    for fd in seqpackets():
+        poll.register(fd, 0)
+    return len(poll.poll(0))
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path == "/wait":
+        with open(environ["QUERY_STRING"]) as gate:
+            gate.read()
+    if path in ("/wait", "/shut"):
+        return answer(start_response, str(shut()))
+    return pid(environ, start_response)
+"""
+OTHER_VERSION = """
+import os
+if "FASTFORK_UPGRADE" in os.environ:
+    from fastfork import _core
+    _core.HANDOFF_VERSION += 1
+"""
+# It has never heard of pairs: it neither looks at the variable nor says what it has taken.
+OLDER = """
+import os
+if "FASTFORK_UPGRADE" in os.environ:
+    from fastfork import channel, pairs
+    pairs.adopt = lambda environ: {}
+    send = channel.Channel.send
+    def old(self, message, descriptors=()):
+        return send(self, {"ready": True} if "pairs" in message else message, descriptors)
+    channel.Channel.send = old
+"""
+# The same of the old master: it passes nothing, and does not look at what is said.
+OLDER_BEFORE = """
+import os
+if "FASTFORK_UPGRADE" not in os.environ:
+    from fastfork import master, pairs
+    master.Master._pairs = lambda self: {}
+    pairs.hand_over = lambda own: {}
+"""
+
+
+def in_common(master, worker):
+    """The sockets that both have: the listener and the ends of the pair."""
+    sockets = [{one for one in targets(pid) if one.startswith("socket:")}
+               for pid in (master, worker)]  # fmt: skip
+    return sockets[0] & sockets[1]
+
+
+def what_the_old_worker_sees(server, gate, upgrade):
+    """How many of its sockets are shut when the new master has taken over; and the new master."""
+    (old,) = workers(server.pid)
+    with server.connect() as client:
+        client.send(f"GET /wait?{gate.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        gate.reached()
+        before = in_common(server.pid, old)
+        new = upgrade(server)
+        server.wait_stderr(f"The new master {new} serves; this one leaves.")
+        wait_for(lambda: len(workers(new)) == 1)
+        after = in_common(new, workers(new)[0])
+        wait_for(lambda: int(server.get("/").body) != old)  # the old one has been told to go
+        gate.open()
+        shut = int(client.read_response().body)
+    assert server.wait() == 0
+    return shut, before, after
+
+
+NOT_TAKEN = "the new master does not take over connections that are open; they end with"
+
+
+def test_the_pair_goes_to_the_new_master(web, gate, upgrade):
+    server = web(PAIR)
+    shut, before, after = what_the_old_worker_sees(server, gate, upgrade)
+    assert shut == 0 and len(before) == 3 and after == before
+    assert server.get("/shut").body == b"0"
+    assert NOT_TAKEN not in server.stderr
+
+
+@pytest.mark.parametrize("site", [OTHER_VERSION, OLDER], ids=["version", "older"])
+def test_a_new_master_that_does_not_take_the_pair(web, tmp_path, gate, upgrade, site):
+    """Then the workers of the old one keep their connections to themselves."""
+    (tmp_path / "sitecustomize.py").write_text(site)
+    server = web(PAIR, env={"PYTHONPATH": f"{tmp_path}:{os.path.dirname(__file__)}"})
+    shut, before, after = what_the_old_worker_sees(server, gate, upgrade)
+    assert shut == 2 and len(before) == 3
+    assert len(after - before) == 2
+    (shut_here,) = {int(server.get("/shut").body) for _ in range(5)}
+    assert shut_here == len(after) - 3  # older software keeps descriptors that it does not know of
+    assert server.stderr.count(NOT_TAKEN) == 1
+
+
+def test_an_old_master_that_has_no_pairs_to_pass(web, tmp_path, gate, upgrade):
+    (tmp_path / "sitecustomize.py").write_text(OLDER_BEFORE)
+    server = web(PAIR, env={"PYTHONPATH": f"{tmp_path}:{os.path.dirname(__file__)}"})
+    _, before, after = what_the_old_worker_sees(server, gate, upgrade)
+    assert len(after) == 3 and len(after & before) == 1
+    assert server.get("/shut").body == b"0"
+
+
+def test_the_pair_of_a_service_that_the_new_master_does_not_have(realm, upgrade):
+    """It is closed there; a service that is new has one of its own."""
+    realm.write(one="small_apps:pid", two="small_apps:pid")
+    server = realm.start()
+    before = [in_common(server.pid, realm.workers(name)[0]) for name in ("one", "two")]
+    realm.write(two="small_apps:pid", three="small_apps:pid")
+    new = upgrade(server)
+    assert server.wait() == 0
+    assert server.stderr.count(NOT_TAKEN) == 1 and f"one: {NOT_TAKEN}" in server.stderr
+    wait_for(lambda: realm.names() == ["two", "three"])
+    ours = [one for one in targets(new) if one.startswith("socket:")]
+    assert not before[0] & set(ours)
+    assert before[1] <= set(ours)
+    assert in_common(new, realm.workers("two")[0]) == before[1]
+
+
 @pytest.mark.parametrize("value", ["abc", "99", ""])
 def test_a_variable_that_no_master_has_set(start, value):
     server = start("small_apps:pid", env={"FASTFORK_UPGRADE": value}, wait=False)

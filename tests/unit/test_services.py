@@ -1,13 +1,15 @@
 """The services of a master while it runs, without a process: nobody has its turn here."""
 
 import os
+import signal
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from waiting import has_ended, is_open, leave_waiting
 
-from fastfork import deployment, log, pairs
+from fastfork import deployment, log, pairs, worker
 from fastfork.family import Family
 from fastfork.kinds import ConfigError
 from fastfork.services import Services
@@ -268,3 +270,27 @@ def test_of_the_old_master_s_pairs_those_that_nobody_wants_are_closed(realm):
     assert [service.shared for service in realm.services.all] == [True, False]
     assert realm.services.find("one").pair is old and all(map(is_open, old))
     assert not any(map(is_open, unwanted))
+
+
+@pytest.mark.parametrize(
+    ("inherits", "others_serve", "ready", "told"),
+    [
+        (True, True, True, worker.RETIRE),
+        (True, True, False, signal.SIGTERM),
+        (True, False, True, signal.SIGTERM),
+        (False, True, True, signal.SIGTERM),
+    ],
+)
+def test_a_new_master_that_fails_leaves_its_connections_to_the_old_one(
+    realm, inherits, others_serve, ready, told
+):
+    """If it could have them: when it is told to stop, so is the old one."""
+    realm.start(inherited={"one": pairs.make()} if inherits else None, one="")
+    (service,) = realm.services.all
+    signals = []
+    member = service.roster.starting(0, 1, 0.0)
+    if ready:
+        service.roster.ready(member, 0.0)
+    service.workers[member] = SimpleNamespace(member=member, tell_to_go=signals.append)
+    service.stop(1.0, 0.5, others_serve=others_serve)
+    assert signals == [told] and member.deadline == 1.5
