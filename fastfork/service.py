@@ -378,7 +378,7 @@ class Service:
             mold_handle = self.molds[handle.member.generation]
             mold_handle.forked, mold_handle.forked_at = True, now
         if handle.told_to_go:  # before we knew whom to tell
-            handle.send(signal.SIGTERM)
+            handle.send(handle.told_to_go)
 
     def _hear_report(self, handle: WorkerHandle, report: Report, now: float) -> None:
         member = handle.member
@@ -631,7 +631,7 @@ class Service:
 def _retirement(member: Member) -> int:
     """The signal by which a worker leaves what it has to others; one that is not ready has
     nothing."""
-    return worker.RETIRE if member.state is State.READY else signal.SIGTERM
+    return worker.RETIRE
 
 
 def _workers(count: int) -> str:
