@@ -37,7 +37,7 @@ cdef bint piece_waits(Worker w, Exchange ex, bytes chunk, size_t n) except -1:
     pthread_mutex_lock(&w.lates.lock)
     if all.count == 0:
         all.conn = ex.conn
-        all.since = now
+        AT_ONCE_PUT(all.since, now)
     if ex.framing == FRAME_CHUNKED:
         piece_part(all, all.sizes[all.count], snprintf(
             all.sizes[all.count], sizeof(all.sizes[0]), "%lx\r\n", <long>n))
@@ -46,7 +46,7 @@ cdef bint piece_waits(Worker w, Exchange ex, bytes chunk, size_t n) except -1:
         piece_part(all, b"\r\n", 2)
     Py_INCREF(chunk)
     all.held[all.count] = <PyObject*>chunk
-    all.count += 1
+    AT_ONCE_PUT(all.count, all.count + 1)
     all.total += n
     pthread_mutex_unlock(&w.lates.lock)
     return True
@@ -88,6 +88,7 @@ cdef int pieces_flush(Worker w, Exchange ex, bint end) except -1:
     finally:
         for i in range(all.count):
             Py_DECREF(<object>all.held[i])
-        all.count = all.part_count = 0
+        AT_ONCE_PUT(all.count, 0)
+        all.part_count = 0
         all.total = all.taken = 0
     return 0
