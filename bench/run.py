@@ -334,16 +334,20 @@ def summary(work, name, all_rounds):
                     for other in ("fastfork", "limit") if other in all_rounds}
     if all("beside" in r for r in rounds):
         row["beside"] = beside_summary([r["beside"] for r in rounds])
+        if "error" not in row["beside"]:
+            row["ratio"][OURS] = statistics.median(r["cpu_us"] / r["beside"]["cpu_us"]
+                                                   for r in rounds)
     if work.log:
         row["ratio"]["off"] = statistics.median(r["cpu_us"] / r["off_cpu_us"] for r in rounds)
     return row
 
 
 def beside_summary(rounds):
-    """The medians of fastfork's latencies at another's rate, or why there are none."""
+    """The medians of fastfork's figures at another's rate, or why there are none."""
     if failed := [r["error"] for r in rounds if "error" in r]:
         return {"error": failed[0]}
-    return {key: statistics.median(r[key] for r in rounds) for key in ("p50", "p99", "p999")}
+    return {key: statistics.median(r[key] for r in rounds)
+            for key in ("cpu_us", "p50", "p99", "p999")}
 
 
 # What is printed and what is written.

@@ -176,7 +176,14 @@ def rounds_less(row, ours, key):
     return f" (less in {sum(a < b for a, b in pairs)} of {len(pairs)} rounds)"
 
 
+def at_the_rate_of(row, key):
+    """In the open loop: fastfork's row of what it did at a rival's rate, if it has that figure."""
+    beside = row.get("beside", {})
+    return beside | {"rounds": [r["beside"] for r in row["rounds"]]} if key in beside else None
+
+
 def cheaper(row, ours):
+    ours = at_the_rate_of(row, "cpu_us") or ours
     value = cost(row)
     if value is not None and value < 1:
         return f"{row['name']} needs {value:.3f} of fastfork's{rounds_less(row, ours, 'cpu_us')}"
@@ -185,8 +192,7 @@ def cheaper(row, ours):
 
 def smaller(key, unit, scale=lambda value: value, by_round=True):
     def compare(row, ours):
-        if key in row.get("beside", {}):  # ours at the rate of this row
-            ours = row["beside"] | {"rounds": [r["beside"] for r in row["rounds"]]}
+        ours = at_the_rate_of(row, key) or ours
         theirs, own = row.get(key), ours.get(key)
         if theirs is None or own is None or theirs >= own:
             return None

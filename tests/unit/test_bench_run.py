@@ -202,16 +202,20 @@ def test_where_fastfork_fails_the_other_has_its_figures(bench, open_loop):
     running, _ = open_loop("bjoern", openload)
     figures = running.round(1)
     assert figures["p99"] == 2.0 and figures["beside"] == {"error": "openload: 3 errors"}
-    mine = rounds(1.0, 2.0, beside=[{"p50": 1.0, "p99": 1.0, "p999": 1.0}, figures["beside"]])
-    row = bench.run.summary(bench.works.TABLE["latency"], "bjoern", {"bjoern": mine})
+    mine = rounds(1.0, 2.0, beside=[{"cpu_us": 1.0, "p99": 1.0}, figures["beside"]])
+    row = bench.run.summary(bench.works.TABLE["latency"], "bjoern", {
+        "bjoern": mine, "fastfork": rounds(2.0, 4.0)})
     assert row["p99"] == 1.5 and row["beside"] == {"error": "openload: 3 errors"}
+    assert row["ratio"] == {"fastfork": 0.5}
 
 
 def test_the_figures_beside_are_medians(bench):
     mine = rounds(1.0, 2.0, 3.0, beside=[
-        {"p50": n, "p99": 10 * n, "p999": 100 * n} for n in (3, 1, 2)])
-    row = bench.run.summary(bench.works.TABLE["latency"], "bjoern", {"bjoern": mine})
-    assert row["beside"] == {"p50": 2, "p99": 20, "p999": 200}
+        {"cpu_us": n, "p50": n, "p99": 10 * n, "p999": 100 * n} for n in (4.0, 1.0, 2.0)])
+    row = bench.run.summary(bench.works.TABLE["latency"], "bjoern", {
+        "bjoern": mine, "fastfork": rounds(9.0, 9.0, 9.0)})
+    assert row["beside"] == {"cpu_us": 2, "p50": 2, "p99": 20, "p999": 200}
+    assert row["ratio"] == {"fastfork": 1.5}
 
 
 class Fake:
