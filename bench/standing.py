@@ -10,6 +10,8 @@ TRANSFERS = ("post-1k", "post-64k", "upload-10m", "generated-1m", "file-100m")
 
 
 # -- aims ------------------------------------------------------------------------------------
+# A check returns the figure in words, whether the aim holds, and, if it does not, how far the
+# figure goes from round to round, in words ("": that is not known).
 def ratio(results, work, base):
     """fastfork's CPU time per request over that of `base`, as the run has it."""
     value = cost(results.row(work), base)
@@ -28,9 +30,15 @@ def advantage(results, work, rival):
     return value
 
 
-def span(values):
+def quotients(row, other):
+    """CPU time per request of a row over that of another, in each round."""
+    return [a["cpu_us"] / b["cpu_us"]
+            for a, b in zip(row["rounds"], other["rounds"], strict=False)]
+
+
+def span(values, unit=""):
     """How far a figure goes from round to round, in words."""
-    return f", {min(values):.3f} to {max(values):.3f} in {len(values)} rounds" if values else ""
+    return f", {min(values):.3f} to {max(values):.3f}{unit} in {len(values)} rounds"
 
 
 def best(results, work, value, python=False):
@@ -44,13 +52,15 @@ def best(results, work, value, python=False):
 
 def limit_aim(results):
     value = ratio(results, "hello", "limit")
-    return f"{value:.3f}", value <= 1.3
+    every = quotients(results.row("hello"), results.row("hello", "limit"))
+    return f"{value:.3f}", value <= 1.3, span(every)
 
 
 def advantage_aim(work, rival, wanted):
     def check(results):
         value = advantage(results, work, rival)
-        return f"{value:.3f}", value >= wanted
+        every = quotients(results.row(work, rival), results.row(work))
+        return f"{value:.3f}", value >= wanted, span(every)
 
     return check
 
@@ -62,7 +72,10 @@ def least_aim(work, key, unit):
         if ours is None:
             raise Missing(f"no {key} of {OURS}")
         least, name, invalid = best(results, work, lambda row: row.get(key))
-        return f"{ours:.3f} {unit}; {name} {least:.3f} {unit}{invalid}", ours < least
+        every = [a["cpu_us"] - b["cpu_us"] for a, b in zip(
+            results.row(work)["rounds"], results.row(work, name)["rounds"], strict=False)]
+        return (f"{ours:.3f} {unit}; {name} {least:.3f} {unit}{invalid}", ours < least,
+                span(every, f" {unit} more"))
 
     return check
 
@@ -75,8 +88,9 @@ def ahead_aim(work, python):
                     if row["name"].startswith(OURS) and "error" not in row), key=cost)
         least, name, invalid = best(results, work, cost, python)
         least /= cost(ours)
+        every = quotients(results.row(work, name), ours)
         with_it = "" if ours["name"] == OURS else f" ({ours['name']})"
-        return f"{least:.3f} x {name}{with_it}{invalid}", least > 1
+        return f"{least:.3f} x {name}{with_it}{invalid}", least > 1, span(every)
 
     return check
 
@@ -91,7 +105,7 @@ def latency_aim(results):
     worse = [words for ratio, words in sorted(found, reverse=True) if ratio > 1]
     shown = worse or [max(found)[1]]
     none = f"; no figure: {', '.join(invalid)}" if invalid else ""
-    return "; ".join(shown) + none, not worse
+    return "; ".join(shown) + none, not worse, ""
 
 
 def at_its_rate(row):
@@ -111,7 +125,8 @@ def log_aim(results):
     value = results.row("log").get("ratio", {}).get("off")
     if value is None:
         raise Missing("no ratio to the same without a log")
-    return f"{(value - 1) * 100:+.1f} %", value <= 1.1
+    every = [(r["cpu_us"] / r["off_cpu_us"] - 1) * 100 for r in results.row("log")["rounds"]]
+    return f"{(value - 1) * 100:+.1f} %", value <= 1.1, span(every, " %")
 
 
 def instructions_aim(rival, kind):
@@ -126,7 +141,7 @@ def instructions_aim(rival, kind):
             if "error" in rows[name]:
                 raise Missing(f"{name}: {rows[name]['error']}", ours=name == OURS)
         less = 1 - rows[OURS][kind] / rows[rival][kind]
-        return f"{less * 100:.1f} % below", less >= 0.25
+        return f"{less * 100:.1f} % below", less >= 0.25, ""
 
     return check
 
@@ -158,8 +173,9 @@ def aims(results):
     lines = ["| aim | figure | |", "| --- | ---: | --- |"]
     for words, check in AIMS:
         try:
-            shown, holds = check(results)
+            shown, holds, every = check(results)
             verdict = "holds" if holds else "**does not hold**"
+            shown += "" if holds else every
         except Missing as e:
             shown, verdict = str(e), "**does not hold**" if e.ours else "not measured"
         lines.append(f"| {words} | {cell(shown)} | {verdict} |")
