@@ -110,8 +110,6 @@ cdef int pieces_send(pieces_t* all) noexcept nogil:
     cdef size_t taken = all.taken
     cdef int first = 0
     cdef ssize_t done
-    if all.conn is NULL:
-        return 0
     while first < all.part_count and all.parts[first].iov_len <= taken:
         taken -= all.parts[first].iov_len
         first += 1

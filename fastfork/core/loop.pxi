@@ -250,6 +250,7 @@ cdef bint wind_down(Worker w) except -1:
             accept_end(w)
         else:
             accept_rest(w)
+    w.handoff.again = 0
     if handoff_can(w):
         handoff_all(w)
     if w.rest_until and w.now >= w.rest_until:
