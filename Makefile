@@ -9,14 +9,14 @@ BIN = .venv/bin
 SOURCES = setup.py pyproject.toml fastfork/__init__.py fastfork/_core.pyx fastfork/_core.pxd \
           $(wildcard fastfork/core/*.pxi)
 FUZZ_SECONDS ?= 600
-CHAOS_SECONDS ?= 60
 STRESS_SECONDS ?= 600
+CHAOS_SECONDS ?= 60
 # Most tests wait for processes most of the time: a few files of them at once.
 SIDE_BY_SIDE = -n 4 --dist loadfile --no-loadscope-reorder -m 'not alone'
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 
-.PHONY: serve example test test-release test-debug test-newer lint types debug asan fuzz chaos stress docs \
-        bench perf-check perf-baseline wheel clean
+.PHONY: serve example test test-release test-debug test-newer lint types debug asan tsan fuzz chaos \
+        stress docs bench perf-check perf-baseline wheel clean
 
 serve: .venv/built
 	$(BIN)/fastfork serve fastfork.demo:app -w 4 -b 127.0.0.1:8000
@@ -76,6 +76,12 @@ build/debug/built: .venv/tested $(SOURCES) $(wildcard fastfork/*.py)
 asan: build/asan/built
 	sh tests/sanitized.sh build/asan $(BIN)/pytest tests/core tests/wire tests/fuzz
 
+# Does the lookout, a thread, look at what the loop is changing?  Under the thread sanitizer: the
+# tests of what it does, and the stress program.
+tsan: build/tsan/built
+	sh tests/sanitized.sh build/tsan $(BIN)/pytest tests/wire/test_gather.py tests/process/test_handoff.py
+	sh tests/sanitized.sh build/tsan $(BIN)/python tests/process/stress.py --seconds $(STRESS_SECONDS)
+
 # Mutated requests for ten minutes, under the same sanitizers.
 fuzz: build/asan/built
 	sh tests/sanitized.sh build/asan $(BIN)/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
@@ -92,6 +98,10 @@ stress: .venv/tested
 
 build/asan/built: .venv/tested $(SOURCES) $(wildcard fastfork/*.py)
 	FASTFORK_DEBUG=1 FASTFORK_ASAN=1 $(BIN)/python setup.py -q build --build-base build/asan/temp --build-lib build/asan
+	touch $@
+
+build/tsan/built: .venv/tested $(SOURCES) $(wildcard fastfork/*.py)
+	FASTFORK_TSAN=1 $(BIN)/python setup.py -q build --build-base build/tsan/temp --build-lib build/tsan
 	touch $@
 
 lint: .venv/tested

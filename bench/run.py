@@ -38,6 +38,7 @@ import table
 import works
 import wrk
 from contenders import Connection, expect
+from figures import OURS
 
 WARM_UP = 1  # seconds
 START, PAUSE = 0.5, 0.1  # seconds that a start and the way to the next round take, for the estimate
@@ -94,17 +95,20 @@ def memory_directory():
 
 
 class Running:
-    """A server, started; with the access log on beside it the same server without."""
+    """A server, started, and in some works another beside it, which takes turns with it: with the
+    access log on the same server without, in the open loop fastfork, at the same rate."""
 
     def __init__(self, name, stand):
         self.stand = stand
         self.requests = 0  # that have been answered
         self.runs = 0  # of a load generator
-        self.log = self.silent = None
+        self.log = self.beside = None
         with ExitStack() as stack:
             if stand.work.log:
                 self.log = stand.directory / f"{name}.log"
-                self.silent = stack.enter_context(stand.start(name))
+                self.beside = stack.enter_context(stand.start(name))
+            elif stand.work.open_loop and name != OURS:
+                self.beside = stack.enter_context(stand.start(OURS))
             self.server = stack.enter_context(
                 stand.start(name, self.log and str(self.log)))
             self.version = self.server.version
@@ -114,8 +118,8 @@ class Running:
         """Compare its answer with what it should be, then warm it up."""
         check(self.server, self.stand.work)
         self.rate = self._wrk(self.server, WARM_UP)["rate"]
-        if self.silent:
-            self._wrk(self.silent, WARM_UP)
+        if self.beside:
+            self._wrk(self.beside, WARM_UP)
         if self.stand.work.open_loop:
             self.rate = self._wrk(self.server, WARM_UP)["rate"] / 2
 
@@ -123,7 +127,10 @@ class Running:
         """The figures of one round."""
         work = self.stand.work
         if work.open_loop:
-            return self._in_time(seconds)
+            figures = self._in_time(self.server, seconds)
+            if self.beside:
+                figures["beside"] = self._beside_in_time(seconds)
+            return figures
         if work.idle:
             with idle.resting(self.server.port, work.idle, *RESTING) as connections:
                 figures = counted(self.server, lambda: self._wrk(self.server, seconds))
@@ -131,8 +138,8 @@ class Running:
             self.server.settle()  # it has all of them to close
             return figures
         figures = counted(self.server, lambda: self._wrk(self.server, seconds))
-        if self.silent:
-            silent = counted(self.silent, lambda: self._wrk(self.silent, seconds))
+        if self.beside:
+            silent = counted(self.beside, lambda: self._wrk(self.beside, seconds))
             figures["off_cpu_us"] = silent["cpu_us"]
         return figures
 
@@ -151,17 +158,24 @@ class Running:
             got["requests"] = received / work.down
         return got
 
-    def _in_time(self, seconds):
+    def _beside_in_time(self, seconds):
+        """fastfork's figures at this one's rate.  If it has none, that is not this one's fault."""
+        try:
+            return self._in_time(self.beside, seconds)
+        except servers.FAILURES as e:
+            return {"error": str(e)}
+
+    def _in_time(self, server, seconds):
         """A round of the open loop in which it was not late itself."""
         for _ in range(TRIES):
-            figures = counted(self.server, lambda: self._openload(seconds))
+            figures = counted(server, lambda: self._openload(server, seconds))
             if figures["late"] <= LATE:
                 return figures
         raise RuntimeError(f"openload was late by {figures['late']:.2f} ms at p99 itself")
 
-    def _openload(self, seconds):
+    def _openload(self, server, seconds):
         work = self.stand.work
-        command = [servers.build("openload"), self.server.port, round(self.rate), seconds,
+        command = [servers.build("openload"), server.port, round(self.rate), seconds,
                    work.connections, *self.stand.requests]
         done = subprocess.run(
             list(map(str, command)), capture_output=True, text=True, timeout=seconds + 60,
@@ -318,9 +332,22 @@ def summary(work, name, all_rounds):
         row["overhead_us"] = beside(ALONE, lambda mine, alone: mine - alone)
     row["ratio"] = {other: beside(other, lambda mine, others: mine / others)
                     for other in ("fastfork", "limit") if other in all_rounds}
+    if all("beside" in r for r in rounds):
+        row["beside"] = beside_summary([r["beside"] for r in rounds])
+        if "error" not in row["beside"]:
+            row["ratio"][OURS] = statistics.median(r["cpu_us"] / r["beside"]["cpu_us"]
+                                                   for r in rounds)
     if work.log:
         row["ratio"]["off"] = statistics.median(r["cpu_us"] / r["off_cpu_us"] for r in rounds)
     return row
+
+
+def beside_summary(rounds):
+    """The medians of fastfork's figures at another's rate, or why there are none."""
+    if failed := [r["error"] for r in rounds if "error" in r]:
+        return {"error": failed[0]}
+    return {key: statistics.median(r[key] for r in rounds)
+            for key in ("cpu_us", "p50", "p99", "p999")}
 
 
 # What is printed and what is written.
@@ -337,7 +364,10 @@ def show(work, rows, options):
         *([("overhead µs", "overhead")] if work.alone else []),
         ("spread", "spread"), ("waited", "waited"),
         ("MiB/s" if unit == "MiB" else "req/s", "rate"),
-        ("p50 ms", "p50"), ("p99 ms", "p99"), ("p99.9 ms", "p999"), ("peak MiB", "peak")]
+        ("p50 ms", "p50"), ("p99 ms", "p99"), ("p99.9 ms", "p999"),
+        *([("fastfork p50", "beside_p50"), ("p99", "beside_p99"), ("p99.9", "beside_p999")]
+          if work.open_loop else []),
+        ("peak MiB", "peak")]
     table.show(f"{work.name}: {work.title} ({load(work, options.seconds)}; {options.rounds} "
                "rounds, medians)", columns, [cells(row) for row in rows],
                [work.note] if work.note else [])
@@ -352,7 +382,7 @@ def cells(row):
     def text(value, form, factor=1):
         return "-" if value is None else format(value * factor, form)
 
-    ratio = row["ratio"]
+    ratio, beside = row["ratio"], row.get("beside", {})
     return {"name": row["name"], "version": row["version"],
             "cpu": text(row["cpu_us"], ".2f", 1 / mib), "user": text(row["user_share"], ".0%"),
             "mine": text(ratio.get("fastfork"), ".2f"),
@@ -360,7 +390,9 @@ def cells(row):
             "overhead": text(row.get("overhead_us"), ".2f"), "spread": text(row["spread"], ".0%"),
             "waited": text(row["waited_share"], ".0%"), "rate": text(row["rate"], ".0f", mib),
             "p50": text(row["p50"], ".3f"), "p99": text(row["p99"], ".3f"),
-            "p999": text(row["p999"], ".3f"), "peak": text(row["peak_kib"], ".0f", 1 / 1024)}
+            "p999": text(row["p999"], ".3f"),
+            **{f"beside_{key}": text(beside.get(key), ".3f") for key in ("p50", "p99", "p999")},
+            "peak": text(row["peak_kib"], ".0f", 1 / 1024)}
 
 
 def load(work, seconds):
@@ -450,7 +482,7 @@ def estimate(chosen, rounds, seconds):
     total = 0.0
     for work_name, names in chosen.items():
         work = works.TABLE[work_name]
-        servers_each = 2 if work.log else 1
+        servers_each = 2 if work.log or work.open_loop else 1
         opening = work.idle * 3e-4 + (0.5 if work.idle else 0)
         warm_up = WARM_UP * (2 if work.open_loop else 1)
         total += len(names) * (servers_each * (START + warm_up)

@@ -483,13 +483,17 @@ class Client:
         self.close()
 
 
+# What a contender may do to who measures it.
+FAILURES = (OSError, RuntimeError, ValueError, subprocess.SubprocessError)
+
+
 def attempt(name, measure):
     """`measure()`'s row, or one that says why there is none; only the run's own end passes."""
     try:
         return {"name": name, **measure()}
     except Absent as e:
         return {"name": name, "absent": True, "error": f"absent: {e}"}
-    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as e:
+    except FAILURES as e:
         return {"name": name, "error": f"invalid: {type(e).__name__}: {e}"}
 
 

@@ -110,5 +110,6 @@ TABLE = {work.name: work for work in [
          requests=chunked(10 * MIB, 65536), answers=(b"%d" % (10 * MIB),), connections=4,
          up=10 * MIB, patience=10, also=("fastfork-stream",)),
     Work("latency", "Latency of hello at half of the full rate, open loop", open_loop=True,
-         note="req/s: the rate asked for.  Latencies count from when a request was due."),
+         note="req/s: the rate asked for.  Latencies count from when a request was due.  "
+              "fastfork's are those in the same rounds at the same rate."),
 ]}

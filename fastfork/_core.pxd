@@ -192,7 +192,8 @@ cdef struct lates_t:                # all of them (late.pxi)
     int count
     uint32_t length                 # of their text
     int64_t since                   # us: when the first of them was ready
-    conn_t* owing                   # connections whose client did not take all of theirs
+    conn_t* owing                   # connections whose client did not take all of theirs ...
+    int owes                        # ... there are some
     pieces_t pieces
     pthread_mutex_t lock
     char text[32768]

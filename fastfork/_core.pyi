@@ -192,10 +192,12 @@ class Worker:
 
     def retire(self, timeout: float, linger: float) -> None:
         """As `drain`, for a worker whose siblings go on: whoever waits to be accepted is left to
-        them, and connections at rest stay for `linger` seconds, for a request on them that may be
-        on its way; it is answered with `Connection: close`.  (At most until half a second before
-        `timeout` seconds are over.)  `drain` ends the linger, and has its own timeout if that is
-        over sooner.  Safe to call from a Python signal handler."""
+        them, and connections at rest are handed over, those of requests in flight when these are
+        answered.  Without a pair, or if it is broken, connections at rest stay for `linger`
+        seconds, for a request on them that may be on its way; it is answered with
+        `Connection: close`.  (At most until half a second before `timeout` seconds are over.)
+        `drain` ends both, and has its own timeout if that is over sooner.  Safe to call from a
+        Python signal handler."""
 
     def time_out(self) -> None:
         """To be called from a Python signal handler, again and again while a deadline is past:

@@ -32,7 +32,7 @@ ONLY = PREFIX + "ONLY"
 # What we tell ourselves, and what builds and tests are told.
 INTERNAL = tuple(PREFIX + name for name in (
     "ANNOTATE", "ASAN", "CHAOS_SECONDS", "CHAOS_SEED", "DEBUG", "EXPECT_DEBUG", "LISTENERS",
-    "PAIRS", "UPGRADE"))  # fmt: skip
+    "PAIRS", "TSAN", "UPGRADE"))  # fmt: skip
 SERVICE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 TABLES = ("server", "defaults", "services")
 DEFAULT = "default"  # the origin of what nobody has said

@@ -123,7 +123,9 @@ cdef int accept_handed(Worker w) except -1:
         return 0
     if left_to_sibling(w, HANDED_PATIENCE):
         return accept_yield(w)
-    return accept_starved(w) if handoff_take(w) == -2 else 0
+    if handoff_take(w) == -2:
+        return accept_starved(w)
+    return accept_stop(w) if w.connections >= w.max_connections else 0
 
 
 cdef int accept_pause(Worker w) except -1:

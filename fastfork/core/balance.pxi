@@ -80,9 +80,21 @@ cdef int siblings_look(Worker w) noexcept:
     return 0
 
 
+cdef bint sibling_takes(Worker w, sibling_t* one, int64_t patience) noexcept:
+    """Is it free to accept?  Not if its handler has kept its loop for more than `patience` us."""
+    cdef slot_t* s = one.slot
+    if not s.accepting or s.family != w.slot.family or s.state == SLOT_DRAINING:
+        return False
+    if w.mode == MODE_INLINE and s.request_started and w.now_us - s.request_started > patience:
+        return False
+    if one.rung != s.heartbeat:
+        one.rung = 0
+        return True
+    return w.now - one.rung_at <= RUNG_PATIENCE
+
+
 cdef sibling_t* sibling_below(Worker w, int64_t load, int64_t patience) noexcept:
-    """The one with the least to do of those that are free to accept and have less than that.  Not
-    one whose handler has kept its loop for more than `patience` us."""
+    """The one with the least to do of those that are free to accept and have less than that."""
     cdef sibling_t* found = NULL
     cdef slot_t* s
     cdef int64_t its
@@ -90,20 +102,12 @@ cdef sibling_t* sibling_below(Worker w, int64_t load, int64_t patience) noexcept
     if w.now >= w.siblings_until:
         siblings_look(w)
     for i in range(w.sibling_count):
-        s = w.siblings[i].slot
-        if not s.accepting or s.family != w.slot.family or s.state == SLOT_DRAINING:
-            continue
-        if (w.mode == MODE_INLINE and s.request_started
-                and w.now_us - s.request_started > patience):
-            continue
-        if w.siblings[i].rung != s.heartbeat:
-            w.siblings[i].rung = 0
-        elif w.now - w.siblings[i].rung_at > RUNG_PATIENCE:
-            continue
-        its = s.connections + s.waiting + (s.request_started != 0)
-        if its < load:
-            load = its
-            found = &w.siblings[i]
+        if sibling_takes(w, &w.siblings[i], patience):
+            s = w.siblings[i].slot
+            its = s.connections + s.waiting + (s.request_started != 0)
+            if its < load:
+                load = its
+                found = &w.siblings[i]
     return found
 
 
@@ -135,24 +139,21 @@ cdef int64_t load_surplus(Worker w) noexcept:
     cdef int64_t all = w.connections
     cdef int64_t share
     cdef int i, count = 1
-    cdef slot_t* s
     if w.siblings is NULL:
         return 0
     siblings_look(w)
     for i in range(w.sibling_count):
-        s = w.siblings[i].slot
-        if s.accepting and s.state != SLOT_DRAINING:
-            all += s.connections
+        if sibling_takes(w, &w.siblings[i], HANDLER_PATIENCE):
+            all += w.siblings[i].slot.connections
             count += 1
     share = all // count
     return w.connections - share if w.connections > share + share // 4 + 2 else 0
 
 
 cdef int siblings_ring(Worker w) noexcept:
-    """Ring the bells of all of them."""
+    """Ring all bells, ours too, which others may have as well."""
     cdef uint64_t one = 1
     cdef int i
     for i in range(w.bell_count):
-        if w.bells[i] != w.bell.fd:
-            write(w.bells[i], &one, sizeof(one))
+        write(w.bells[i], &one, sizeof(one))
     return 0

@@ -549,7 +549,7 @@ cdef bint conn_serve(Worker w, conn_t* c) except -1:
         w.handlers -= 1
         clock_look(w)
         slot_end(w, ex)
-    if w.lates.count and w.now_us - w.lates.since >= w.send_delay:
+    if AT_ONCE_GET(w.lates.count) and w.now_us - AT_ONCE_GET(w.lates.since) >= w.send_delay:
         late_flush(w)
     if w.now_us - ex.begun >= w.send_delay:
         w.quick = 0
@@ -656,8 +656,10 @@ cdef int conns_owing(Worker w) except -1:
     """Clients that have not taken what was sent to many at once (send.pxi): it is sent as they take
     it, and nothing more is read from them before."""
     cdef conn_t* c
-    while w.lates.owing is not NULL:
+    while True:
         c = owing_detach(w)
+        if c is NULL:
+            return 0
         if c.owed is NULL:              # closed, or the next request has begun to wait or answer
             continue
         try:

@@ -343,10 +343,12 @@ cdef extern from *:
     /* Of a variable that another thread looks at, or writes. */
     #define AT_ONCE_GET(x) __atomic_load_n(&(x), __ATOMIC_SEQ_CST)
     #define AT_ONCE_SET(x, value) __atomic_store_n(&(x), (value), __ATOMIC_SEQ_CST)
+    #define AT_ONCE_PUT(x, value) __atomic_store_n(&(x), (value), __ATOMIC_RELAXED)
     #define AT_ONCE_CLEAR(x) __atomic_store_n(&(x), 0, __ATOMIC_RELEASE)
     """
     int64_t AT_ONCE_GET(int64_t x) nogil
     void AT_ONCE_SET(int64_t x, int64_t value) nogil
+    void AT_ONCE_PUT(int64_t x, int64_t value) nogil     # nothing else must be in order with it
     void AT_ONCE_CLEAR(int64_t x) nogil
 
 cdef extern from "<limits.h>" nogil:

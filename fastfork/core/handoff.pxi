@@ -53,7 +53,6 @@ cdef int handoff_queue(Worker w, int kind, int most) except -1:
 cdef int handoff_all(Worker w) except -1:
     """The worker retires: all that rest, and those in the middle of a head."""
     w.handoff.full = False
-    w.handoff.again = 0
     if w.queues[QUEUE_REST].first is NULL and w.queues[QUEUE_NEW].first is NULL and (
             w.queues[QUEUE_HEAD].first is NULL):
         return 0

@@ -29,8 +29,8 @@ cdef inline bint late_add(Worker w, Exchange ex) except -1:
     cdef conn_t* c = ex.conn
     if not (w.gathering and ex.keep_alive and ex.outbox is None
             and (ex.framing == FRAME_NONE or ex.sent == ex.declared)
-            and (c.pending is not NULL or w.lates.count or w.batch_next < w.batch_count)
-            and not c.eof and not c.gone and c.memory is NULL):
+            and (c.pending is not NULL or AT_ONCE_GET(w.lates.count) or w.batch_next < w.batch_count)
+            and not c.eof and not AT_ONCE_GET(c.gone) and c.memory is NULL):
         return False
     return late_put(w, c, ex.head, ex.head_length)
 
@@ -51,10 +51,10 @@ cdef bint late_put(Worker w, conn_t* c, const char* p, size_t n) noexcept:
             at -= 1
         else:
             if all.count == 0:
-                all.since = w.now_us
+                AT_ONCE_PUT(all.since, w.now_us)
             at.conn = c
             at.start = all.length
-            all.count += 1
+            AT_ONCE_PUT(all.count, all.count + 1)
             c.late = True
         all.length += <uint32_t>n
         at.end = all.length
@@ -93,7 +93,7 @@ cdef int late_send(lates_t* all) noexcept nogil:
             done = max(done, 0)
             late_owe(all, c, p + done, n - done)
         AT_ONCE_SET(c.late, 0)          # last: then nobody looks into the list for it
-    all.count = 0
+    AT_ONCE_PUT(all.count, 0)
     all.length = 0
     return 0
 
@@ -110,8 +110,6 @@ cdef int pieces_send(pieces_t* all) noexcept nogil:
     cdef size_t taken = all.taken
     cdef int first = 0
     cdef ssize_t done
-    if all.conn is NULL:
-        return 0
     while first < all.part_count and all.parts[first].iov_len <= taken:
         taken -= all.parts[first].iov_len
         first += 1
@@ -133,7 +131,7 @@ cdef int pieces_send(pieces_t* all) noexcept nogil:
 
 cdef int late_lost(conn_t* c) noexcept nogil:
     """They cannot be sent.  epoll tells, or the next response finds out, who is to be closed."""
-    c.gone = True
+    AT_ONCE_PUT(c.gone, 1)
     shutdown(c.watch.fd, SHUT_RDWR)
     return 0
 
@@ -149,6 +147,7 @@ cdef int late_owe(lates_t* all, conn_t* c, const char* p, size_t n) noexcept nog
         c.owing = True
         c.next_owing = all.owing
         all.owing = c
+        AT_ONCE_PUT(all.owes, 1)
     return 0
 
 
@@ -161,6 +160,8 @@ cdef conn_t* owing_detach(Worker w) noexcept:
     if c is not NULL:
         all.owing = c.next_owing
         c.owing = False
+    if all.owing is NULL:
+        AT_ONCE_PUT(all.owes, 0)
     pthread_mutex_unlock(&all.lock)
     return c
 

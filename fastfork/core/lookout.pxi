@@ -28,7 +28,7 @@ cdef inline int loop_left(Worker w) noexcept:
     """A handler runs from now."""
     cdef lookout_t* o = &w.lookout
     if o.threaded:
-        o.turns += 1
+        AT_ONCE_PUT(o.turns, o.turns + 1)
         AT_ONCE_SET(o.since, w.now_us)      # before `parked` is read
         pthread_mutex_unlock(&o.lock)
         if AT_ONCE_GET(o.parked):
@@ -94,6 +94,7 @@ cdef int lookout_end(Worker w) except -1:
     pthread_mutex_destroy(&w.lates.lock)
     sem_destroy(&o.wake)
     w.lates.owing = NULL
+    w.lates.owes = 0
     o.stop = False
     return 0
 

@@ -24,9 +24,9 @@ cdef int64_t loop_turn(Worker w) except -3:
     while True:
         if w.handoff.moved is not NULL:
             conns_moved(w)              # before an event of theirs is met
-        if w.lates.count and (w.batch_next == w.batch_count or w.parked or overdue(w)):
+        if AT_ONCE_GET(w.lates.count) and (w.batch_next == w.batch_count or w.parked or overdue(w)):
             late_flush(w)
-        if w.lates.owing is not NULL:
+        if AT_ONCE_GET(w.lates.owes):
             conns_owing(w)
         if w.parked and w.runnable:
             baton_pass(w)
@@ -62,7 +62,7 @@ cdef int64_t loop_turn(Worker w) except -3:
             # Whatever ran in between may have waited, and another greenlet had the loop then; or a
             # thread was done meanwhile.
             if not ((w.parked and w.runnable) or w.batch_next < w.batch_count
-                    or w.lates.count or w.lates.owing is not NULL
+                    or AT_ONCE_GET(w.lates.count) or AT_ONCE_GET(w.lates.owes)
                     or (w.mode != MODE_INLINE and (w.finished or w.asked))):
                 return loop_patience(w)
 
@@ -250,6 +250,7 @@ cdef bint wind_down(Worker w) except -1:
             accept_end(w)
         else:
             accept_rest(w)
+    w.handoff.again = 0
     if handoff_can(w):
         handoff_all(w)
     if w.rest_until and w.now >= w.rest_until:

@@ -21,7 +21,7 @@ cdef inline bint conn_movable(conn_t* c) noexcept nogil:
     client?"""
     return (c.watch.fd >= 0 and c.exchange is NULL
             and (c.state == CONN_REST or c.state == CONN_HEAD or c.state == CONN_READY)
-            and not c.eof and not c.gone and not c.cut and not AT_ONCE_GET(c.late)
+            and not c.eof and not AT_ONCE_GET(c.gone) and not c.cut and not AT_ONCE_GET(c.late)
             and c.owed is NULL and not c.owing
             and c.pending_end - c.pending_start <= BUFFER_SIZE and c.listener.address_length)
 

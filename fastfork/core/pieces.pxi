@@ -37,7 +37,7 @@ cdef bint piece_waits(Worker w, Exchange ex, bytes chunk, size_t n) except -1:
     pthread_mutex_lock(&w.lates.lock)
     if all.count == 0:
         all.conn = ex.conn
-        all.since = now
+        AT_ONCE_PUT(all.since, now)
     if ex.framing == FRAME_CHUNKED:
         piece_part(all, all.sizes[all.count], snprintf(
             all.sizes[all.count], sizeof(all.sizes[0]), "%lx\r\n", <long>n))
@@ -46,7 +46,7 @@ cdef bint piece_waits(Worker w, Exchange ex, bytes chunk, size_t n) except -1:
         piece_part(all, b"\r\n", 2)
     Py_INCREF(chunk)
     all.held[all.count] = <PyObject*>chunk
-    all.count += 1
+    AT_ONCE_PUT(all.count, all.count + 1)
     all.total += n
     pthread_mutex_unlock(&w.lates.lock)
     return True
@@ -63,31 +63,35 @@ cdef int pieces_flush(Worker w, Exchange ex, bint end) except -1:
     """Send them; `end`: and the end of a chunked body."""
     cdef pieces_t* all = &w.lates.pieces
     cdef iovec parts[97]
-    cdef int i, count, first = 0
+    cdef PyObject* held[32]
+    cdef int i, part_count, count = all.count, first = 0
     cdef size_t taken
-    cdef bytes last
-    if all.count == 0 or w.stranger:
+    cdef bytes last = None
+    if count == 0 or w.stranger:
         return send_piece(w, ex, b"0\r\n\r\n", 5) if end else 0
+    # First of all they are no longer there: below, the handler may have to wait, and then others run.
     pthread_mutex_lock(&w.lates.lock)
     if end:
         piece_part(all, b"0\r\n\r\n", 5)
-    count = all.part_count
-    memcpy(parts, all.parts, count * sizeof(iovec))
+    part_count = all.part_count
+    memcpy(parts, all.parts, part_count * sizeof(iovec))
+    memcpy(held, all.held, count * sizeof(PyObject*))
     taken = all.taken
-    all.conn = NULL                     # from here on they are not the lookout's
+    AT_ONCE_PUT(all.count, 0)
+    all.part_count = 0
+    all.total = all.taken = 0
     pthread_mutex_unlock(&w.lates.lock)
-    while first < count and parts[first].iov_len <= taken:
+    while first < part_count and parts[first].iov_len <= taken:
         taken -= parts[first].iov_len
         first += 1
     try:
-        if first < count:
+        if first < part_count:
             parts[first].iov_base = <char*>parts[first].iov_base + taken
             parts[first].iov_len -= taken
-            last = <bytes>all.held[all.count - 1] if ex.framing != FRAME_CHUNKED else None
-            send_pieces(w, ex, parts + first, count - first, last)
+            if ex.framing != FRAME_CHUNKED:
+                last = <bytes>held[count - 1]
+            send_pieces(w, ex, parts + first, part_count - first, last)
     finally:
-        for i in range(all.count):
-            Py_DECREF(<object>all.held[i])
-        all.count = all.part_count = 0
-        all.total = all.taken = 0
+        for i in range(count):
+            Py_DECREF(<object>held[i])
     return 0

@@ -124,7 +124,7 @@ cdef Exchange exchange_take(Worker w, conn_t* c):
     ex.started = ex.head_sent = ex.finished = False
     ex.aborted = ex.refused = ex.owed = ex.excess_told = ex.expects = ex.no_room = False
     ex.gathers = False
-    ex.gone = c.gone
+    ex.gone = AT_ONCE_GET(c.gone)
     ex.beside = ex.over = ex.hub_waits = ex.answered = False
     ex.thread = w.thread
     ex.sent = 0

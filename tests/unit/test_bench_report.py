@@ -59,6 +59,8 @@ def row(name, cpu, *, work="hello", ours=10.0, limit=8.0, off=None, **more):
     """A row of two rounds whose CPU times are a tenth of a microsecond apart."""
     rounds = [{"cpu_us": cpu - 0.05, "p99": more.get("p99", 1.0)},
               {"cpu_us": cpu + 0.05, "p99": more.get("p99", 1.0)}]
+    if off:
+        rounds = [r | {"off_cpu_us": r["cpu_us"] / off} for r in rounds]
     ratio = {"fastfork": cpu / ours, "limit": cpu / limit} | ({"off": off} if off else {})
     return {"work": work, "name": name, "workers": 1, "rate": 5e5 / cpu, "p50": 0.5, "p99": 1.0,
             "p999": None, "cpu_us": cpu, "user_share": 0.4, "waited_share": 0.01, "spread": 0.05,
@@ -236,13 +238,37 @@ def rows_of_a_transfer(rival):
             row("bjoern", rival, work="post-1k")]
 
 
+def late(name, p99, *beside):
+    """A row of the open loop; `beside`: fastfork's p99 in its two rounds."""
+    found = row(name, 10.0, work="latency", p50=p99, p99=p99, p999=p99)
+    if beside:
+        mean = sum(beside) / 2
+        found["beside"] = {"p50": mean, "p99": mean, "p999": mean}
+        for one, own in zip(found["rounds"], beside, strict=True):
+            one["beside"] = {"p50": own, "p99": own, "p999": own}
+    return found
+
+
+def test_latencies_are_compared_at_the_same_rate(results, blocks):
+    found = results([late("fastfork", 9.0), late("bjoern", 2.0, 1.0, 4.0),
+                     late("granian", 2.0, 1.0, 1.0)])
+    text = blocks.block(found, "behind").partition("### p99 latency")[2].partition("###")[0]
+    assert text.strip() == ("- The latency: bjoern has 2.00 ms against 2.50 ms "
+                            "(less in 1 of 2 rounds).")
+    (line,) = lines(blocks.block(found, "works"), "| bjoern")
+    assert " | 2.50 | 2.50 | 2.50 | " in line
+
+
 @pytest.mark.parametrize(("rows", "aim", "figure", "verdict"), [
-    ([row("fastfork", 10.4)], "Hello: CPU time per request at most 1.3", "1.300", "holds"),
-    ([row("fastfork", 10.5)], "Hello: CPU time per request at most 1.3", "1.312",
-     "**does not hold**"),
+    ([row("fastfork", 10.4), row("limit", 8.0)], "Hello: CPU time per request at most 1.3",
+     "1.300", "holds"),
+    ([row("fastfork", 10.5), row("limit", 8.0)], "Hello: CPU time per request at most 1.3",
+     "1.312, 1.311 to 1.314 in 2 rounds", "**does not hold**"),
+    ([row("fastfork", 10.4), without("limit", "invalid: x")], "Hello: CPU time per request at most",
+     "limit: invalid: x", "not measured"),
     ([row("fastfork", 10.0), row("bjoern", 10.0)], "Hello: at least 1.0 x", "1.000", "holds"),
-    ([row("fastfork", 10.0), row("bjoern", 9.9)], "Hello: at least 1.0 x", "0.990",
-     "**does not hold**"),
+    ([row("fastfork", 10.0), row("bjoern", 9.9)], "Hello: at least 1.0 x",
+     "0.990, 0.990 to 0.990 in 2 rounds", "**does not hold**"),
     ([row("fastfork", 10.0), without("bjoern", "absent: no")], "Hello: at least 1.0 x",
      "bjoern: absent: no", "not measured"),
     ([row("fastfork", 10.0)], "Hello: at least 2 x", "granian was not measured", "not measured"),
@@ -250,13 +276,23 @@ def rows_of_a_transfer(rival):
      "file-100m: at least 0.9 x", "0.900", "holds"),
     ([row("fastfork", 9.0, work="flask", overhead_us=4.0),
       row("bjoern", 9.0, work="flask", overhead_us=4.0)], "Flask: the least",
-     "4.000 µs; bjoern 4.000 µs", "**does not hold**"),
-    ([row("fastfork", 9.0, work="latency", p99=1.0), row("bjoern", 9.0, work="latency", p99=1.0),
-      without("uwsgi", "invalid: x", "latency")], "Latency at half load",
-     "1.000 ms; bjoern 1.000 ms; no figure: uwsgi", "holds"),
+     "4.000 µs; bjoern 4.000 µs, 0.000 to 0.000 µs more in 2 rounds", "**does not hold**"),
+    ([late("fastfork", 9.0), late("bjoern", 2.0, 2.0, 2.0), late("granian", 3.0, 0.5, 3.0),
+      without("uwsgi", "invalid: x", "latency")], "Latency at half",
+     "1.000 x bjoern (2.000 ms; 2.000 ms), 1.000 to 1.000 in 2 rounds; no figure: uwsgi", "holds"),
+    ([late("fastfork", 1.0), late("bjoern", 2.0, 1.0, 4.0), late("granian", 2.0, 1.0, 2.0),
+      late("uwsgi", 4.0, 6.0, 8.0)], "Latency at half",
+     "1.750 x uwsgi (7.000 ms; 4.000 ms), 1.500 to 2.000 in 2 rounds; "
+     "1.250 x bjoern (2.500 ms; 2.000 ms), 0.500 to 2.000 in 2 rounds", "**does not hold**"),
+    ([late("fastfork", 1.0), row("bjoern", 9.0, work="latency", p99=2.0)], "Latency at half",
+     "fastfork was not measured at the rate of bjoern", "not measured"),
+    ([late("fastfork", 1.0), row("bjoern", 9.0, work="latency", p99=2.0, beside={"error": "x"})],
+     "Latency at half", "fastfork at the rate of bjoern: x", "**does not hold**"),
     (rows_of_a_transfer(10.1), "post-1k: more", "1.010 x bjoern", "holds"),
-    (rows_of_a_transfer(10.0), "post-1k: more", "1.000 x bjoern", "**does not hold**"),
-    ([row("fastfork", 10.0, work="log", off=1.11)], "Access log", "+11.0 %", "**does not hold**"),
+    (rows_of_a_transfer(10.0), "post-1k: more", "1.000 x bjoern, 1.000 to 1.000 in 2 rounds",
+     "**does not hold**"),
+    ([row("fastfork", 10.0, work="log", off=1.11)], "Access log",
+     "+11.0 %, 11.000 to 11.000 % in 2 rounds", "**does not hold**"),
     ([row("fastfork", 10.0, work="log", off=1.09)], "Access log", "+9.0 %", "holds"),
 ])  # fmt: skip
 def test_aims(results, blocks, rows, aim, figure, verdict):
@@ -306,15 +342,16 @@ def test_no_chart_without_its_figures(results, pictures):
 
 
 def test_a_bar_that_would_make_dots_of_the_others_is_broken(results, pictures):
-    rows = [row(name, 10.0, work="latency", p99=p99, p999=2.0) for name, p99 in (
-        ("fastfork", 1.0), ("bjoern", 2.0), ("uwsgi", 2.0), ("granian", 100.0))]
+    rows = [late("fastfork", 7.0), late("bjoern", 2.0, 1.0, 1.0), late("uwsgi", 4.0, 2.0, 2.0),
+            late("granian", 50.0, 0.5, 0.5)]
+    assert pictures.draw(results(rows[:1]))["bench-latency.svg"] is None
     svg = ElementTree.fromstring(pictures.draw(results(rows))["bench-latency.svg"])
     broken = [e for e in svg.iter(f"{SVG}polyline") if e.get("class") == "break"]
-    assert len(broken) == 2
+    assert len(broken) == 2 * 3
     lengths = [length for _, length in rectangles(svg)][4:8]
     assert lengths[1:] == [lengths[3]] * 3
     assert lengths[0] == pytest.approx(lengths[3] / 2, abs=0.1)
-    assert "100 ms" in [e.text for e in svg.iter(f"{SVG}text")]
+    assert "100" in [e.text for e in svg.iter(f"{SVG}text")]
 
 
 def test_everything_is_on_the_paper(results, pictures):

@@ -149,6 +149,75 @@ def test_the_log_is_beside_itself_switched_off(bench):
     assert row["ratio"] == {"fastfork": 1, "off": 2}
 
 
+@pytest.fixture
+def open_loop(bench, monkeypatch):
+    """`open_loop(name, openload)`: a contender in the open loop, and who was asked how often."""
+    asked = []
+
+    class Server:
+        version = "1"
+
+        def __init__(self, name, log=None):
+            self.name = name
+
+        def close(self):
+            pass
+
+        __enter__ = lambda self: self  # noqa: E731
+        __exit__ = lambda self, *exc: None  # noqa: E731
+
+    def make(name, openload):
+        def ask(running, server, seconds):
+            asked.append((server.name, running.rate))
+            return {"late": 0.1} | openload(server.name)
+
+        monkeypatch.setattr(bench.run.Running, "_openload", ask)
+        monkeypatch.setattr(bench.run, "counted", lambda server, load: load())
+        running = bench.run.Running(name, SimpleNamespace(
+            work=bench.works.TABLE["latency"], start=Server))
+        running.rate = 700
+        return running, asked
+
+    return make
+
+
+def test_fastfork_is_asked_as_often_as_the_other(open_loop):
+    running, asked = open_loop("bjoern", lambda name: {"p99": 2.0 if name == "bjoern" else 1.0})
+    figures = running.round(1)
+    assert figures["p99"] == 2.0 and figures["beside"]["p99"] == 1.0
+    assert asked == [("bjoern", 700), ("fastfork", 700)]
+
+
+def test_fastfork_has_nobody_beside_it(open_loop):
+    running, asked = open_loop("fastfork", lambda name: {"p99": 1.0})
+    assert "beside" not in running.round(1) and asked == [("fastfork", 700)]
+
+
+def test_where_fastfork_fails_the_other_has_its_figures(bench, open_loop):
+    def openload(name):
+        if name == "fastfork":
+            raise RuntimeError("openload: 3 errors")
+        return {"p99": 2.0}
+
+    running, _ = open_loop("bjoern", openload)
+    figures = running.round(1)
+    assert figures["p99"] == 2.0 and figures["beside"] == {"error": "openload: 3 errors"}
+    mine = rounds(1.0, 2.0, beside=[{"cpu_us": 1.0, "p99": 1.0}, figures["beside"]])
+    row = bench.run.summary(bench.works.TABLE["latency"], "bjoern", {
+        "bjoern": mine, "fastfork": rounds(2.0, 4.0)})
+    assert row["p99"] == 1.5 and row["beside"] == {"error": "openload: 3 errors"}
+    assert row["ratio"] == {"fastfork": 0.5}
+
+
+def test_the_figures_beside_are_medians(bench):
+    mine = rounds(1.0, 2.0, 3.0, beside=[
+        {"cpu_us": n, "p50": n, "p99": 10 * n, "p999": 100 * n} for n in (4.0, 1.0, 2.0)])
+    row = bench.run.summary(bench.works.TABLE["latency"], "bjoern", {
+        "bjoern": mine, "fastfork": rounds(9.0, 9.0, 9.0)})
+    assert row["beside"] == {"cpu_us": 2, "p50": 2, "p99": 20, "p999": 200}
+    assert row["ratio"] == {"fastfork": 1.5}
+
+
 class Fake:
     """A contender that fails at what its name says; `closed` has those that were ended."""
 
