@@ -247,19 +247,40 @@ def script(results, name):
     yield f"{cell(machine(document['machine']))}."
 
 
+SLOW = {"none": "none", "sleep": "waits", "cpu": "computes"}
+
+
+def blocking_in_turns(results):
+    """Who runs one handler at a time, with and without slow requests, in the same rounds."""
+    document = results.get("blocking")
+    if not (rows := document.get("turns")):
+        yield "Not measured yet: `bench/results/blocking.json` has no rounds."
+        return
+    columns = [
+        ("a slow one", lambda row: SLOW[row["slow"]]), ("p50", key("p50", str)),
+        ("p99", key("p99", str)), ("p99.9", key("p999", str)),
+        ("p99 x without slow ones", lambda row: figure(row.get("without_value"))),
+        ("p99 x fastfork", lambda row: figure(row.get("times_value")))]
+    headings, cells = rows_of(columns, rows)
+    yield table(headings, cells)
+    rounds = max(len(row.get("rounds", [])) for row in rows)
+    yield f"{cell(machine(document['machine']))}; medians of {rounds} rounds."
+
+
 def plain(value):
     return f"{value:,}" if isinstance(value, int) else value
 
 
 BLOCKS = {"works": works, "absolute": absolute, "contenders": contenders, "charts": charts,
-          "aims": standing.aims, "behind": standing.behind, "hello-short": hello_short,
-          "frameworks-short": frameworks_short}
+          "blocking-turns": blocking_in_turns, "aims": standing.aims, "behind": standing.behind,
+          "hello-short": hello_short, "frameworks-short": frameworks_short}
+NEEDS = {"blocking-turns": "blocking"}  # instead of the run
 
 
 def block(results, name):
     """The text of a block, or how to get its figures if they are not there; KeyError: no such."""
     if name in BLOCKS:
-        needs, make = "run", BLOCKS[name]
+        needs, make = NEEDS.get(name, "run"), BLOCKS[name]
     else:
         needs, make = SCRIPTS[name].command, lambda results: script(results, name)
     if results.get(needs) is None:

@@ -146,6 +146,35 @@ def instructions_aim(rival, kind):
     return check
 
 
+def turn(results, name, slow):
+    """A contender's valid row of the rounds of blocking.py; raises Missing."""
+    rows = (results.get("blocking") or {}).get("turns")
+    if not rows:
+        raise Missing("no rounds in results/blocking.json")
+    for row in rows:
+        if (row["name"], row["slow"]) == (name, slow):
+            if "error" in row:
+                raise Missing(f"{name}: {row['error']}", ours=name == OURS)
+            return row
+    raise Missing(f"{name} was not measured")
+
+
+def handoff_aim(name, slow, key, holds):
+    """The p99 of fast requests while others are slow, as a multiple of fastfork's."""
+    def check(results):
+        row = turn(results, name, slow)
+        if f"{key}_value" not in row:
+            turn(results, OURS, "none")  # says why
+            turn(results, OURS, slow)
+            raise Missing("no ratio")
+        value = row[f"{key}_value"]
+        return f"{value:.3f}", holds(value), span(row[f"{key}_rounds"])
+
+    return check
+
+
+SLOW = {"sleep": "wait", "cpu": "compute"}  # what slow handlers do
+
 AIMS = [
     ("Hello: CPU time per request at most 1.3 x that of the bare C server", limit_aim),
     *((f"Hello: at least {wanted} x as many requests per CPU second as {rival}",
@@ -162,6 +191,12 @@ AIMS = [
     ("Pipelined: more requests per CPU second than all", ahead_aim("pipelined", False)),
     ("Latency at half of a rival's full rate: p99 no worse than that rival's at the same rate",
      latency_aim),
+    *((f"While some handlers {words}: p99 of the others at most 3 x that without such",
+       handoff_aim(OURS, slow, "without", lambda value: value <= 3))
+      for slow, words in SLOW.items()),
+    *((f"While some handlers {words}: p99 of the others at {rival} at least 20 x fastfork's",
+       handoff_aim(rival, slow, "times", lambda value: value >= 20))
+      for slow, words in SLOW.items() for rival in ("bjoern", "granian-one")),
     *((f"Instructions, {words}: at least 25 % below {rival}", instructions_aim(rival, kind))
       for rival in ("bjoern", "fastwsgi")
       for kind, words in (("minimal", "smallest request"), ("twelve", "twelve header fields"))),

@@ -313,6 +313,81 @@ def test_aim_of_instructions(results, blocks, minimal, verdict):
     assert "below fastwsgi | fastwsgi was not measured | not measured |" in text
 
 
+# -- rounds of blocking.py -----------------------------------------------------------------------
+def turns(**changes):
+    """The document of blocking.py: fastfork without slow ones, with them, and its rivals."""
+    rows = []
+    for name, slow, p99, more in (
+            ("fastfork", "none", 0.5, {}),
+            ("fastfork", "sleep", 1.0, {"without_value": 2.0, "without_rounds": [1.5, 2.5]}),
+            ("bjoern", "sleep", 500.0, {"times_value": 500.0, "times_rounds": [400.0, 600.0]}),
+            ("fastfork", "cpu", 2.0, {"without_value": 4.0, "without_rounds": [2.0, 6.0]}),
+            ("bjoern", "cpu", 20.0, {"times_value": 10.0, "times_rounds": [5.0, 15.0]})):
+        rows.append({"name": name, "slow": slow, "version": "1", "p50": "0.40", "p99": f"{p99:.2f}",
+                     "p999": "9.00", "rounds": [{}, {}], **more} if f"{name}_{slow}" not in changes
+                    else {"name": name, "slow": slow, "error": changes[f"{name}_{slow}"]})
+    return {"machine": MACHINE, "results": [], "turns": rows}
+
+
+def test_the_table_of_rounds(results, blocks):
+    text = blocks.block(results(blocking=turns(bjoern_cpu="invalid: x")), "blocking-turns")
+    assert names(text) == ["**fastfork**", "**fastfork**", "bjoern", "**fastfork**", "bjoern"]
+    assert "| **fastfork** | waits | 0.40 | 1.00 | 9.00 | 2.00 |  |" in text
+    assert "| bjoern | waits | 0.40 | 500.00 | 9.00 |  | 500 |" in text
+    assert "| bjoern | invalid: x |" in text and "medians of 2 rounds." in text
+
+
+def test_there_are_no_rounds(results, blocks):
+    document = turns()
+    del document["turns"]
+    found = results(HELLO, blocking=document)
+    assert "has no rounds" in blocks.block(found, "blocking-turns")
+    assert lines(blocks.block(found, "aims"), "| While some")[0].endswith(
+        "| no rounds in results/blocking.json | not measured |")
+
+
+@pytest.mark.parametrize(("changes", "aim", "verdict"), [
+    ({}, "wait: p99 of the others at most 3 x", "2.000 | holds"),
+    ({}, "compute: p99 of the others at most 3 x",
+     "4.000, 2.000 to 6.000 in 2 rounds | **does not hold**"),
+    ({}, "wait: p99 of the others at bjoern", "500.000 | holds"),
+    ({}, "compute: p99 of the others at bjoern",
+     "10.000, 5.000 to 15.000 in 2 rounds | **does not hold**"),
+    ({}, "wait: p99 of the others at granian-one",
+     "granian-one was not measured | not measured"),
+    ({"bjoern_cpu": "invalid: x"}, "compute: p99 of the others at bjoern",
+     "bjoern: invalid: x | not measured"),
+    ({"fastfork_cpu": "invalid: x"}, "compute: p99 of the others at most 3 x",
+     "fastfork: invalid: x | **does not hold**"),
+])  # fmt: skip
+def test_aims_of_rounds(results, blocks, changes, aim, verdict):
+    text = blocks.block(results(HELLO, blocking=turns(**changes)), "aims")
+    (line,) = lines(text, f"| While some handlers {aim}")
+    assert line.endswith(f"| {verdict} |")
+
+
+def test_ratios_are_of_the_same_round():
+    blocking = bench_module("blocking")
+
+    def rounds(*p99s):
+        return [{"version": "1", "seconds": {"p50": 1e-3, "p99": p99, "p999": 1.0}} for p99 in p99s]
+
+    found = {turn: rounds(1.0, 1.0, 1.0) for turn in blocking.TURNS}
+    found["fastfork", "none"] = rounds(0.1, 0.2, 0.5)
+    found["fastfork", "sleep"] = rounds(0.2, 0.2, 2.5)
+    found["bjoern", "sleep"] = rounds(4.0, 2.0, 5.0)
+    ours = blocking.together(("fastfork", "sleep"), found)
+    assert ours["without_rounds"] == [2.0, 1.0, 5.0] and ours["without_value"] == 2.0
+    assert ours["p99"] == "200.00" and "times" not in ours
+    theirs = blocking.together(("bjoern", "sleep"), found)
+    assert theirs["times_rounds"] == [20.0, 10.0, 2.0] and theirs["times"] == "10"
+    assert "without" not in theirs
+    assert "without" not in blocking.together(("fastfork", "none"), found)
+    found["fastfork", "none"][1] = {"error": "invalid: late"}
+    assert blocking.together(("fastfork", "none"), found)["error"] == "invalid: late"
+    assert "without" not in blocking.together(("fastfork", "sleep"), found)
+
+
 # -- charts ----------------------------------------------------------------------------------
 def rectangles(svg):
     """(class, length) of each bar."""
