@@ -50,7 +50,6 @@ DEFAULTS = {
     "max_in_flight": "auto",
     "max_queue": 16384,
     "queue_timeout": 0.0,
-    "handoff_after": 0.005,
     "header_map": "drop",
     "server_header": "fastfork",
     "date_header": "on",
