@@ -119,3 +119,10 @@ def service(path):
 def ready(path):
     """How many of its workers are ready."""
     return sum(worker["state"] == "ready" for worker in service(path)["workers"])
+
+
+def in_common(master, worker):
+    """The sockets that both have: the listener and the ends of the pair."""
+    sockets = [{one for one in targets(pid) if one.startswith("socket:")}
+               for pid in (master, worker)]  # fmt: skip
+    return sockets[0] & sockets[1]

@@ -1,6 +1,7 @@
 """Small applications for the process tests.  Several take the path of a named pipe as their
 query string and use it to say that they have started."""
 
+import contextlib
 import json
 import os
 import socket
@@ -41,6 +42,18 @@ def wait(environ, start_response):
     if path := environ["QUERY_STRING"]:
         with open(path) as gate:
             gate.read()
+    return answer(start_response, str(os.getpid()))
+
+
+def part(environ, start_response):
+    """Shut those SEQPACKET sockets of this worker whose targets the query string names: nothing
+    goes through them any more."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the directory's own
+            if os.readlink(f"/proc/self/fd/{name}") in environ["QUERY_STRING"].split(","):
+                with socket.socket(fileno=os.dup(int(name))) as sock:
+                    if sock.type == socket.SOCK_SEQPACKET:
+                        sock.shutdown(socket.SHUT_RDWR)
     return answer(start_response, str(os.getpid()))
 
 

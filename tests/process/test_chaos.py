@@ -1,7 +1,8 @@
 """Load, while workers are killed in every way at random.
 
-Only requests in the hands of a worker that was killed may fail; after each kill the service is
-back at full strength; and in the end the master is as it was.  FASTFORK_CHAOS_SECONDS says for how
+Only requests in the hands of a worker that was killed may fail, its own or those of others that it
+has taken over; after each kill the service is back at full strength; and in the end the master is
+as it was.  FASTFORK_CHAOS_SECONDS says for how
 long (5), FASTFORK_CHAOS_SEED repeats a run: the seed is printed.  With wrk, if it is installed,
 there is a second kind of load.
 """
@@ -162,7 +163,7 @@ def test_only_what_a_killed_worker_had_in_hand_is_lost(server, unchanged):
           len(load.failures), "lost")
     killed = strength.ended()
     for failure in load.failures:
-        assert failure.pid in killed or (not failure.pid and _while_killing(failure, done)), (
+        assert failure.pid in killed or _while_killing(failure, done), (
             f"{failure}; killed were {sorted(killed)}\n{server.stderr[-5000:]}")
     assert len(load.failures) <= 24 * len(done)
     assert load.answered > 1000
@@ -170,8 +171,9 @@ def test_only_what_a_killed_worker_had_in_hand_is_lost(server, unchanged):
 
 
 def _while_killing(failure, done):
-    """Nothing was ever answered on this connection, so we do not know whose it was: it must have
-    ended while a worker was being killed that could not help it."""
+    """We do not know whose this connection was: nothing was ever answered on it, or it has gone
+    from a busy worker to another since.  It must have ended while a worker was being killed that
+    could not help it."""
     return any(begin <= failure.seen <= end and way not in HARMLESS for begin, way, end in done)
 
 

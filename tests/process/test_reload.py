@@ -7,15 +7,17 @@ import signal
 import pytest
 from harness import alive, children, wait_for
 from load import Load
-from seen import kinds, kinds_at_rest, ready, service
+from seen import in_common, kinds, kinds_at_rest, ready, service
 
 VERSION = """
 import os
-from small_apps import answer, pid, wait
+from small_apps import answer, part, pid, wait
 VERSION = {}
 def app(environ, start_response):
     if environ["PATH_INFO"] == "/pid":
         return pid(environ, start_response)
+    if environ["PATH_INFO"] == "/part":
+        return part(environ, start_response)
     if environ["PATH_INFO"] == "/wait":
         return wait(environ, start_response)
     return answer(start_response, str(VERSION))
@@ -43,7 +45,7 @@ def test_new_code_serves_after_a_reload(web, tmp_path, preload):
 
 @pytest.mark.parametrize("preload", ["auto", "off"])
 def test_ten_thousand_requests_across_three_reloads(start, preload):
-    """Over keep-alive connections that never rest: not one fails."""
+    """Over keep-alive connections that never rest: not one fails, and none has to be made anew."""
     server = start("small_apps:pid", "--preload", preload, workers=4)
     old = []
     with Load(server.address, clients=32) as load:
@@ -56,7 +58,7 @@ def test_ten_thousand_requests_across_three_reloads(start, preload):
         load.wait_answered(10_000)
         wait_for(lambda: not set(old) & set(server.workers()), message=lambda: server.stderr)
     assert load.failures == []
-    assert load.answered >= 10_000 and load.told_to_close
+    assert load.answered >= 10_000 and load.told_to_close == 0
     assert len(server.workers()) == 4 and not set(old) & set(server.workers())
     assert set(old) & set(load.answers) and set(server.workers()) & set(load.answers)
 
@@ -75,13 +77,91 @@ def app(environ, start_response):
             before = load.answered
             reload(server, generation)
             load.wait_answered(before + 200)
-    assert load.failures == []
+    assert load.failures == [] and load.told_to_close == 0
+
+
+def lingering(web, **kwargs):
+    """A server whose old workers stay, if there is anything for which they have to."""
+    return web(VERSION.format(1), "--reload-linger", "1h", "--graceful-timeout", "2h", **kwargs)
 
 
 def test_a_request_in_progress_is_finished_by_the_old_worker(web, gate):
-    server = web(VERSION.format(1), "--reload-linger", "1h", "--graceful-timeout", "2h")
+    """And the connection goes on with the new one."""
+    server = lingering(web)
     (old,) = server.workers()
     with server.connect() as client:
+        client.send(f"GET /wait?{gate.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        gate.reached()
+        server.signal(signal.SIGHUP)
+        assert int(server.get("/pid").body) != old
+        assert alive(old)
+        gate.open()
+        response = client.read_response()
+        assert int(response.body) == old and response.header("Connection") is None
+        response = client.get("/pid")
+        assert int(response.body) != old and response.header("Connection") is None
+        wait_for(lambda: not alive(old))
+        assert [int(client.get("/pid").body)] == server.workers()
+    server.wait_stderr("is reloaded: generation 2, 1 worker.")
+
+
+def test_a_resting_connection_goes_on_with_the_new_worker(web):
+    """However long the old one might linger, it has nothing to stay for."""
+    server = lingering(web)
+    (old,) = server.workers()
+    with server.connect() as client:
+        assert int(client.get("/pid").body) == old
+        reload(server, 2)
+        wait_for(lambda: not alive(old))
+        response = client.get("/pid")
+        assert [int(response.body)] == server.workers()
+        assert response.header("Connection") is None
+
+
+def test_a_resting_connection_goes_on_where_nobody_lingers(web):
+    server = web(VERSION.format(1), "--reload-linger", "0")
+    with server.connect() as client:
+        for generation in (2, 3, 4):
+            (old,) = server.workers()
+            assert int(client.get("/pid").body) == old
+            reload(server, generation)
+            wait_for(lambda old=old: not alive(old))
+        assert [int(client.get("/pid").body)] == server.workers()
+
+
+def test_many_resting_connections_all_go_on(web):
+    """And none of them is told anything."""
+    server = lingering(web, workers=2)
+    old = server.workers()
+    clients = [server.connect() for _ in range(50)]
+    try:
+        for client in clients:
+            assert int(client.get("/pid").body) in old
+        reload(server, 2)
+        wait_for(lambda: not any(alive(pid) for pid in old))
+        for client in clients:
+            response = client.get("/pid")
+            assert response.status == 200 and response.header("Connection") is None
+            assert int(response.body) in server.workers()
+    finally:
+        for client in clients:
+            client.close()
+
+
+# -- without a pair: as long as the old worker has them -----------------------------------
+def part_them(server, client):
+    """Break the pair by which the workers pass connections to each other, as a new master does
+    that does not know it (see test_upgrade.py)."""
+    shut = set.intersection(*(in_common(server.pid, pid) for pid in server.workers()))
+    assert len(shut) == 3  # with the listener, which is of another kind
+    assert client.get(f"/part?{','.join(sorted(shut))}").status == 200
+
+
+def test_without_a_pair_a_request_in_progress_is_finished_by_the_old_worker(web, gate):
+    server = lingering(web)
+    (old,) = server.workers()
+    with server.connect() as client:
+        part_them(server, client)
         client.send(f"GET /wait?{gate.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         gate.reached()
         server.signal(signal.SIGHUP)
@@ -97,11 +177,12 @@ def test_a_request_in_progress_is_finished_by_the_old_worker(web, gate):
     server.wait_stderr("is reloaded: generation 2, 1 worker.")
 
 
-def test_a_resting_connection_is_served_once_more(web):
+def test_without_a_pair_a_resting_connection_is_served_once_more(web):
     """A request may be on its way already: it is answered, with Connection: close."""
-    server = web(VERSION.format(1), "--reload-linger", "1h", "--graceful-timeout", "2h")
+    server = lingering(web)
     (old,) = server.workers()
     with server.connect() as client:
+        part_them(server, client)
         assert client.get("/pid").header("Connection") is None
         server.signal(signal.SIGHUP)
         wait_for(lambda: len(server.workers()) == 2)
@@ -113,21 +194,22 @@ def test_a_resting_connection_is_served_once_more(web):
     wait_for(lambda: not alive(old))
 
 
-def test_a_resting_connection_is_closed_when_the_lingering_period_is_over(web):
+def test_without_a_pair_it_is_closed_when_the_lingering_period_is_over(web):
     server = web(VERSION.format(1), "--reload-linger", "300ms")
     (old,) = server.workers()
     with server.connect() as client:
-        client.get("/pid")
+        part_them(server, client)
         server.signal(signal.SIGHUP)
         assert client.at_eof()
     wait_for(lambda: not alive(old))
 
 
-def test_many_resting_connections_are_all_told_with_an_answer(web):
-    server = web(VERSION.format(1), "--reload-linger", "1h", "--graceful-timeout", "2h", workers=2)
+def test_without_a_pair_many_resting_connections_are_all_told_with_an_answer(web):
+    server = lingering(web, workers=2)
     old = server.workers()
     clients = [server.connect() for _ in range(50)]
     try:
+        part_them(server, clients[0])
         for client in clients:
             client.get("/pid")
         server.signal(signal.SIGHUP)
@@ -239,7 +321,7 @@ def test_many_sighups_at_once(web, tmp_path):
         wait_for(lambda: server.get("/").body == b"v" * 15, message=lambda: server.stderr)
         wait_for(lambda: service(control)["state"] == "serving", message=lambda: server.stderr)
         assert server.get("/").body == b"v" * 15
-    assert load.failures == []
+    assert load.failures == [] and load.told_to_close == 0
     wait_for(lambda: len(server.workers()) == 3 and len(server.molds()) == 1)
 
 
@@ -275,7 +357,7 @@ def test_from_preloaded_code_to_code_that_cannot_be_and_back(web, tmp_path):
         (tmp_path / "web.py").write_text(VERSION.format("'three'"))
         reload(server, 3)
         assert len(server.molds()) == 1 and server.get("/").body == b"three"
-    assert load.failures == []
+    assert load.failures == [] and load.told_to_close == 0
 
 
 # -- how many at a time ------------------------------------------------------------------
@@ -315,14 +397,29 @@ def test_exclusive_never_has_two_generations(web, tmp_path, preload):
 
 
 def test_exclusive_clients_wait_rather_than_fail(web, tmp_path):
-    """Requests on new connections wait in the queue of the socket until somebody is there."""
-    server = web(EXCLUSIVE, "--exclusive", "--reload-linger", "100ms")
+    """Their connections wait in the pair until somebody is there."""
+    server = web(EXCLUSIVE, "--exclusive")
     with Load(server.address, clients=4) as load:
         load.wait_answered(100)
-        server.signal(signal.SIGHUP)
-        server.wait_stderr("is reloaded: generation 2")
+        reload(server, 2)
         load.wait_answered(load.answered + 100)
-    assert load.failures == []
+    assert load.failures == [] and load.told_to_close == 0
+
+
+def test_exclusive_new_clients_wait_too(web, tmp_path, gate):
+    """In the queue of the socket."""
+    server = web(EXCLUSIVE, "--exclusive", "--preload", "off")
+    (old,) = server.workers()
+    gated = f"open({str(gate.path)!r}).read()\n" + EXCLUSIVE
+    (tmp_path / "web.py").write_text(gated)
+    server.signal(signal.SIGHUP)
+    gate.reached()
+    assert not alive(old)
+    with server.connect() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        gate.open()
+        assert [int(client.read_response().body)] == server.workers()
+    server.wait_stderr("is reloaded: generation 2, 1 worker.")
 
 
 def test_deaths_during_a_reload_are_replaced_too(web, tmp_path, gate):
@@ -353,12 +450,12 @@ def test_master_is_as_before_after_many_reloads(start):
 
 
 # -- found missing by mutation -------------------------------------------------------------
-def test_a_resting_connection_rests_longer_than_at_a_stop(web):
+def test_without_a_pair_a_connection_rests_longer_than_at_a_stop(web):
     """Than the moment that a worker has for it at the end of the server, as another one shows."""
-    server = web(VERSION.format(1), "--reload-linger", "1h", "--graceful-timeout", "2h")
+    server = lingering(web)
     (old,) = server.workers()
     with server.connect() as client:
-        client.get("/pid")
+        part_them(server, client)
         reload(server, 2)
         other = web(VERSION.format(1))
         with other.connect() as resting:

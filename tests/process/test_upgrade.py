@@ -9,7 +9,7 @@ import socket
 import pytest
 from harness import alive, children, name, wait_for
 from load import Load
-from seen import kinds, kinds_at_rest, targets
+from seen import holder, in_common, kinds, kinds_at_rest, targets
 
 VERSION = """
 import os
@@ -70,7 +70,7 @@ def test_a_new_master_takes_over(web, tmp_path, upgrade):
 
 
 def test_load_across_an_upgrade(web, upgrade):
-    """Over keep-alive connections that never rest: not one fails."""
+    """Over keep-alive connections that never rest: not one fails, and none has to be made anew."""
     server = web(VERSION.format(1), workers=3)
     old = workers(server.pid)
     with Load(server.address, clients=16) as load:
@@ -81,41 +81,46 @@ def test_load_across_an_upgrade(web, upgrade):
         newest = upgrade(server, new)
         wait_for(lambda: not alive(new))
         load.wait_answered(load.answered + 500)
-    assert load.failures == []
+    assert load.failures == [] and load.told_to_close == 0
     assert set(load.answers) & set(old) and set(load.answers) & set(workers(newest))
 
 
+def finished_by_the_old_one(server, client, gate, upgrade):
+    """The answer to a request that was in progress when the new master took over; the worker that
+    gave it, and the new master."""
+    client.send(f"GET /wait?{gate.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    gate.reached()
+    old = holder(server, gate)
+    new = upgrade(server)
+    server.wait_stderr(f"The new master {new} serves; this one leaves.")
+    wait_for(lambda: workers(server.pid) == [old])
+    assert int(server.get("/").body) in workers(new)
+    gate.open()
+    response = client.read_response()
+    assert int(response.body) == old
+    return response, old, new
+
+
 def test_a_request_in_progress_is_finished_by_the_old_master_s_worker(web, gate, upgrade):
+    """And the connection goes on with one of the new master's."""
     server = web(VERSION.format(1), workers=2)
-    old = workers(server.pid)
     with server.connect() as client:
-        client.send(f"GET /wait?{gate.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        gate.reached()
-        new = upgrade(server)
-        server.wait_stderr(f"The new master {new} serves; this one leaves.")
-        wait_for(lambda: len(workers(server.pid)) == 1)
-        assert int(server.get("/").body) in workers(new)
-        gate.open()
-        response = client.read_response()
-        assert int(response.body) in old
-        while response.header("Connection") is None:  # it was told while the handler ran
-            response = client.get("/")
-            assert int(response.body) in old
-        assert client.at_eof()
-    assert server.wait() == 0
+        response, _, new = finished_by_the_old_one(server, client, gate, upgrade)
+        assert response.header("Connection") is None
+        assert server.wait() == 0
+        response = client.get("/")
+        assert int(response.body) in workers(new) and response.header("Connection") is None
 
 
-def test_a_resting_connection_is_served_once_more(web, upgrade):
+def test_a_resting_connection_goes_on_with_the_new_master(web, upgrade):
+    """However long the old one's workers might linger."""
     server = web(VERSION.format(1), "--reload-linger", "1h", "--graceful-timeout", "2h")
-    (old,) = workers(server.pid)
     with server.connect() as client:
         client.get("/")
         new = upgrade(server)
-        server.wait_stderr(f"The new master {new} serves; this one leaves.")
-        wait_for(lambda: int(server.get("/").body) != old)
+        assert server.wait() == 0
         response = client.get("/")
-        assert int(response.body) == old and response.header("Connection") == "close"
-    assert server.wait() == 0
+        assert int(response.body) in workers(new) and response.header("Connection") is None
 
 
 @pytest.mark.parametrize(
@@ -186,7 +191,7 @@ def test_in_the_middle_of_a_reload(web, upgrade):
         os.kill(server.pid, signal.SIGHUP)
         assert server.wait() == 0
         load.wait_answered(load.answered + 100)
-    assert load.failures == []
+    assert load.failures == [] and load.told_to_close == 0
     assert serves(new, 3)
 
 
@@ -365,13 +370,6 @@ if "FASTFORK_UPGRADE" not in os.environ:
 """
 
 
-def in_common(master, worker):
-    """The sockets that both have: the listener and the ends of the pair."""
-    sockets = [{one for one in targets(pid) if one.startswith("socket:")}
-               for pid in (master, worker)]  # fmt: skip
-    return sockets[0] & sockets[1]
-
-
 def what_the_old_worker_sees(server, gate, upgrade):
     """How many of its sockets are shut when the new master has taken over; and the new master."""
     (old,) = workers(server.pid)
@@ -412,6 +410,42 @@ def test_a_new_master_that_does_not_take_the_pair(web, tmp_path, gate, upgrade, 
     (shut_here,) = {int(server.get("/shut").body) for _ in range(5)}
     assert shut_here == len(after) - 3  # older software keeps descriptors that it does not know of
     assert server.stderr.count(NOT_TAKEN) == 1
+
+
+@pytest.fixture
+def stranger(tmp_path):
+    """The environment of a server whose new master does not take the pair."""
+    (tmp_path / "sitecustomize.py").write_text(OTHER_VERSION)
+    return {"PYTHONPATH": f"{tmp_path}:{os.path.dirname(__file__)}"}
+
+
+def test_if_it_is_not_taken_a_resting_connection_is_served_once_more(web, upgrade, stranger):
+    """A request may be on its way already: it is answered, with Connection: close."""
+    server = web(VERSION.format(1), "--reload-linger", "1h", "--graceful-timeout", "2h",
+                 env=stranger)
+    (old,) = workers(server.pid)
+    with server.connect() as client:
+        client.get("/")
+        new = upgrade(server)
+        server.wait_stderr(f"The new master {new} serves; this one leaves.")
+        wait_for(lambda: int(server.get("/").body) != old)
+        response = client.get("/")
+        assert int(response.body) == old and response.header("Connection") == "close"
+        assert client.at_eof()
+    assert server.wait() == 0
+
+
+def test_if_it_is_not_taken_a_connection_ends_with_its_old_worker(web, gate, upgrade, stranger):
+    """Its request is finished, and the client is told."""
+    server = web(VERSION.format(1), "--reload-linger", "1h", "--graceful-timeout", "2h",
+                 workers=2, env=stranger)
+    with server.connect() as client:
+        response, old, _ = finished_by_the_old_one(server, client, gate, upgrade)
+        while response.header("Connection") is None:  # it was told while the handler ran
+            response = client.get("/")
+            assert int(response.body) == old
+        assert client.at_eof()
+    assert server.wait() == 0
 
 
 def test_an_old_master_that_has_no_pairs_to_pass(web, tmp_path, gate, upgrade):
