@@ -433,7 +433,7 @@ class Service:
     def _retire(self, member: Member, now: float) -> None:
         """In good order: it leaves its connections to others, and goes."""
         handle = self.workers[member]
-        handle.tell_to_go(_retirement(member))
+        handle.tell_to_go(worker.RETIRE)
         self.roster.stopping(member, now, now + handle.settings.graceful_timeout)
 
     def retire_all(self, now: float) -> None:
@@ -451,7 +451,7 @@ class Service:
         for handle in self.workers.values():
             wait = handle.settings.graceful_timeout if timeout is None else timeout
             leave = others_serve and self.shared
-            handle.tell_to_go(_retirement(handle.member) if leave else signal.SIGTERM)
+            handle.tell_to_go(worker.RETIRE if leave else signal.SIGTERM)
             self.roster.stopping(handle.member, now, now + wait)
 
     def _close(self) -> None:
@@ -626,12 +626,6 @@ class Service:
         if self.pair is not None:
             self.pair.close()
             self.pair = None
-
-
-def _retirement(member: Member) -> int:
-    """The signal by which a worker leaves what it has to others; one that is not ready has
-    nothing."""
-    return worker.RETIRE
 
 
 def _workers(count: int) -> str:
