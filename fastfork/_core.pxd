@@ -177,7 +177,7 @@ cdef struct late_t:                 # a small response that waits to be sent wit
     uint32_t start, end             # where it is in the text
 
 cdef struct pieces_t:               # of one response, that wait to be sent together (pieces.pxi)
-    iovec parts[97]
+    iovec parts[98]
     int part_count
     char sizes[32][24]              # in front of chunks
     PyObject* held[32]              # bytes (owned)
@@ -186,6 +186,8 @@ cdef struct pieces_t:               # of one response, that wait to be sent toge
     size_t total, taken             # bytes; so many the lookout has sent
     int64_t since                   # us: when the first of them was ready
     int64_t last                    # us: when there was one the last time
+    int number                      # so many there were of the present response
+    bint eager                      # the first may wait: the second came quickly the last time
 
 cdef struct lates_t:                # all of them (late.pxi)
     late_t at[64]

@@ -105,7 +105,7 @@ cdef inline bint pieces_due(lates_t* all, int64_t after) noexcept nogil:
 
 cdef int pieces_send(pieces_t* all) noexcept nogil:
     """What the client takes of them.  They stay, as they are objects of Python."""
-    cdef iovec parts[97]
+    cdef iovec parts[98]
     cdef msghdr message
     cdef size_t taken = all.taken
     cdef int first = 0

@@ -2,7 +2,8 @@
 # can be woken would wake it for each.
 #
 #   1. A piece waits only if the one before it came within PIECE_QUICK: what trickles is sent as it
-#      comes.
+#      comes.  The first waits, with the head, if the second, or the end, came as quickly in the
+#      response before.
 #   2. They go out when the next comes later than that, when there are PIECES or PIECES_BYTES of
 #      them, and before the handler waits or the iterable is closed.
 #   3. If the next does not come, the lookout sends them, LOOK to twice LOOK after the first was
@@ -20,24 +21,30 @@ cdef inline int pieces_begin(Worker w, Exchange ex) noexcept:
     """The iterable of this response is about to be iterated."""
     ex.gathers = (w.lookout.threaded and w.mode == MODE_INLINE and w.send_delay != 0
                   and ex.body is None and ex.conn.memory is NULL)
+    w.lates.pieces.number = 0
     w.lates.pieces.last = w.now_us
     return 0
 
 
 cdef bint piece_waits(Worker w, Exchange ex, bytes chunk, size_t n) except -1:
-    """Shall the first `n` bytes of this piece wait for the next?  Then they do from now."""
+    """Shall the first `n` bytes of this piece, behind the head if that has not gone, wait for the
+    next?  Then they do from now."""
     cdef pieces_t* all = &w.lates.pieces
     cdef int64_t now = clock_us()
-    cdef bint quick = now - all.last < PIECE_QUICK
+    cdef bint quick = piece_quick(all, now)
     all.last = now
     if not quick or n > PIECES_BYTES or all.count == PIECES or all.total + n > PIECES_BYTES:
         pieces_flush(w, ex, False)
-    if not quick or n > PIECES_BYTES or ex.outbox is not None or ex.gone:
+    if not quick or n > PIECES_BYTES or ex.gone or ex.outbox is not None:
         return False
+    if not ex.head_sent and (AT_ONCE_GET(ex.conn.late) or ex.conn.owed is not NULL):
+        return False                    # there is something before it
     pthread_mutex_lock(&w.lates.lock)
     if all.count == 0:
         all.conn = ex.conn
         AT_ONCE_PUT(all.since, now)
+    if not ex.head_sent:
+        piece_part(all, ex.head, ex.head_length)
     if ex.framing == FRAME_CHUNKED:
         piece_part(all, all.sizes[all.count], snprintf(
             all.sizes[all.count], sizeof(all.sizes[0]), "%lx\r\n", <long>n))
@@ -52,6 +59,18 @@ cdef bint piece_waits(Worker w, Exchange ex, bytes chunk, size_t n) except -1:
     return True
 
 
+cdef inline bint piece_quick(pieces_t* all, int64_t now) noexcept:
+    """Another piece, or the end after the only one: has it come quickly?  Of the first nobody
+    knows, so it is as it was with the last response."""
+    cdef bint quick = now - all.last < PIECE_QUICK
+    if all.number == 0:
+        quick = all.eager
+    elif all.number == 1:
+        all.eager = quick
+    all.number += 1
+    return quick
+
+
 cdef inline int piece_part(pieces_t* all, const char* p, size_t n) noexcept:
     all.parts[all.part_count].iov_base = <void*>p
     all.parts[all.part_count].iov_len = n
@@ -62,11 +81,13 @@ cdef inline int piece_part(pieces_t* all, const char* p, size_t n) noexcept:
 cdef int pieces_flush(Worker w, Exchange ex, bint end) except -1:
     """Send them; `end`: and the end of a chunked body."""
     cdef pieces_t* all = &w.lates.pieces
-    cdef iovec parts[97]
+    cdef iovec parts[98]
     cdef PyObject* held[32]
     cdef int i, part_count, count = all.count, first = 0
     cdef size_t taken
     cdef bytes last = None
+    if end and all.number == 1:
+        piece_quick(all, clock_us())
     if count == 0 or w.stranger:
         return send_piece(w, ex, b"0\r\n\r\n", 5) if end else 0
     # First of all they are no longer there: below, the handler may have to wait, and then others run.

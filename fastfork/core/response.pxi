@@ -532,7 +532,12 @@ cdef int body_send(Worker w, Exchange ex, bytes chunk) except -1:
             head_put(ex, p, n)
             if late_add(w, ex):
                 return 0
+            if ex.gathers:
+                w.lates.pieces.number = 1
             return send_piece(w, ex, ex.head, ex.head_length)
+        if n and ex.gathers and piece_waits(w, ex, chunk, n):
+            ex.head_sent = True
+            return 0
         ex.head_sent = True
         iov[0].iov_base = ex.head
         iov[0].iov_len = ex.head_length
