@@ -103,6 +103,9 @@ def app(environ, start_response):
     if name == "":
         start_response("200 OK", fields)
         return [b"hello"]
+    if name == "pid":
+        start_response("200 OK", fields)
+        return [b"%d" % os.getpid()]
     if name == "counters":
         start_response("200 OK", fields)
         return [json.dumps(_core.counters()).encode()]
