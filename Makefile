@@ -37,7 +37,7 @@ test-release: .venv/tested
 # The same core with its live-object counters: they must be back at zero after every test.  Only
 # where somebody looks at them; the long tables of the release build bring nothing new.
 test-debug: debug
-	FASTFORK_EXPECT_DEBUG=1 PYTHONPATH=build/debug $(BIN)/pytest \
+	FASTFORK_EXPECT_DEBUG=1 PYTHONPATH=$(CURDIR)/build/debug $(BIN)/pytest \
 	    tests/core tests/fuzz/test_fuzz.py tests/wire/test_gone.py $(SIDE_BY_SIDE) \
 	    --ignore=tests/core/test_reader.py --ignore=tests/core/test_keepalive.py \
 	    --ignore=tests/core/test_framing.py

@@ -2,7 +2,7 @@
 # sanitized.sh BUILD COMMAND...: run a command with the sanitized core of BUILD, build/asan or
 # build/tsan.  A sanitizer must be loaded before Python is.
 set -eu
-build=$1
+build=$(cd "$1" && pwd)   # servers of tests are started elsewhere
 shift
 
 library() {

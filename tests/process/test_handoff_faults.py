@@ -91,8 +91,7 @@ def test_a_reload_with_a_broken_pair(site):
     (old, (first, *others)), = one.crowd(6)
     tamper(first, "/break_off", pair_of(one.server))
     one.server.signal(signal.SIGHUP)
-    wait_for(lambda: any(pid != old for pid in one.server.workers()))
-    wait_for(lambda: int(one.server.get("/pid").body) != old)
+    wait_for(lambda: doing(one, old) == "draining", message=lambda: str(one.workers()))
     for client in (first, *others):
         response = client.get("/pid")
         assert int(response.body) == old and response.header("Connection") == "close"
