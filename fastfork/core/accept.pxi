@@ -134,10 +134,15 @@ cdef int accept_pause(Worker w) except -1:
 
 
 cdef int accept_rest(Worker w) except -1:
-    """The end of accepting.  Whoever the kernel has connected already may have sent a request;
-    afterwards the listeners are closed, so that nobody else is kept waiting for nothing."""
+    """The end of accepting.  Whoever the kernel has connected already may have sent a request, and
+    who is in the pair has: from now on nobody is put there.  Afterwards the listeners are closed,
+    so that nobody else is kept waiting for nothing."""
     cdef int i
-    cdef int64_t before
+    cdef int64_t before = -1
+    w.handoff.exit = -1
+    while w.handoff.entry.fd >= 0 and w.slot.handed_in != before:
+        before = w.slot.handed_in
+        handoff_take(w)
     for i in range(w.listener_count):
         w.listeners[i].armed = True     # also if the end comes before the beginning
         while w.listeners[i].armed:
