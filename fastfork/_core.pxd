@@ -242,9 +242,8 @@ cdef struct lookout_t:              # the thread that looks when a handler keeps
     lates_t* lates
     handoff_t* handoff
     conn_t** ready                  # Worker.ready_first
-    int* bells                      # those of the service, of which one is ours
+    int* bells                      # those of the service
     int bell_count
-    int bell
 
 cdef struct queue_t:                # a FIFO: the span is one for all, so the order is right
     conn_t* first

@@ -448,6 +448,8 @@ class Service:
         """Let every worker finish within `timeout` seconds (None: its graceful timeout).
         `others_serve`: those of another master may have its connections."""
         self._close()
+        if not self.shared:
+            self.shut_pair()  # from now on nothing is put where perhaps nobody looks any more
         for handle in self.workers.values():
             wait = handle.settings.graceful_timeout if timeout is None else timeout
             leave = others_serve and self.shared

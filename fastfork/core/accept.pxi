@@ -6,6 +6,10 @@ cdef enum:
     ACCEPT_PAUSE = 100          # ms without accepting when there are no descriptors left
 
 
+# PEP 3333: SERVER_NAME and SERVER_PORT can never be empty, also where there is no port.
+UNIX_NAMED = ("localhost", "80")
+
+
 cdef int listener_init(listener_t* listener, object sock, bint multithread,
                        bint multiprocess) except -1:
     cdef object address = sock.getsockname()
@@ -15,12 +19,9 @@ cdef int listener_init(listener_t* listener, object sock, bint multithread,
     sock.setblocking(False)
     listener.watch.kind = WATCH_LISTENER
     listener.watch.fd = sock.fileno()
-    # PEP 3333: SERVER_NAME and SERVER_PORT can never be empty, also where there is no port.
     if sock.family == socket.AF_UNIX:
-        template = environ_template("localhost", "80", multithread, multiprocess)
-    else:
-        template = environ_template(address[0], str(address[1]), multithread,
-                                    multiprocess)
+        address = UNIX_NAMED
+    template = environ_template(address[0], str(address[1]), multithread, multiprocess)
     Py_INCREF(template)
     listener.template = <PyObject*>template
     return 0
@@ -37,9 +38,9 @@ cdef int accept_begin(Worker w) except -1:
 
 cdef int rescue_begin(Worker w) except -1:
     """There are siblings, to whom connections can be handed over when a handler keeps the loop."""
-    if (w.handoff_after and w.mode == MODE_INLINE and w.handoff.exit >= 0
+    if (w.handoff_after and w.mode == MODE_INLINE and w.handoff.exit >= 0 and not w.draining
             and lookout_begin(w)):
-        w.lookout.after = w.handoff_after
+        AT_ONCE_PUT(w.lookout.after, w.handoff_after)
     return 0
 
 
@@ -51,6 +52,8 @@ cdef int accept_start(Worker w) except -1:
     if w.draining or w.stopping or w.accept_again or not w.running:
         return 0
     w.left = w.handlers >= w.max_handlers and sibling_free(w)
+    if not w.left:
+        handoff_watch(w)                # max_connections or not: they were accepted already
     if w.left or w.connections >= w.max_connections:
         # Not for a moment any more: a sibling that still left people to us would wait for ever.
         w.yielding = w.slot.accepting = False
@@ -64,7 +67,6 @@ cdef int accept_start(Worker w) except -1:
             if epoll_ctl(w.epoll, EPOLL_CTL_ADD, listener.watch.fd, &event) < 0:
                 raise OSError(errno, "epoll_ctl on a listener: " + os.strerror(errno))
             listener.armed = True
-    handoff_watch(w)
     w.accepting = True
     w.yielding = False
     w.slot.accepting = True
@@ -108,9 +110,13 @@ cdef int accept_rung(Worker w) except -1:
     if w.yielding:
         w.accept_again = 0
         accept_start(w)
-    accept_handed(w)
+    if w.handoff.armed:
+        # Of those of whom the kernel told somebody else it tells us when the entry is watched anew.
+        handoff_unwatch(w)
+        handoff_watch(w)
     for i in range(w.listener_count):
-        accept_ready(w, &w.listeners[i])
+        if w.listeners[i].armed:
+            accept_ready(w, &w.listeners[i])
     siblings_look(w)
     if w.sibling_count and not w.lookout.after:
         rescue_begin(w)
@@ -120,12 +126,10 @@ cdef int accept_rung(Worker w) except -1:
 cdef int accept_handed(Worker w) except -1:
     """A connection of a sibling's."""
     if not w.handoff.armed:
-        return 0
+        return accept_missed(w)
     if left_to_sibling(w, HANDED_PATIENCE):
         return accept_yield(w)
-    if handoff_take(w) == -2:
-        return accept_starved(w)
-    return accept_stop(w) if w.connections >= w.max_connections else 0
+    return accept_starved(w) if handoff_take(w) == -2 else 0
 
 
 cdef int accept_pause(Worker w) except -1:
@@ -134,15 +138,12 @@ cdef int accept_pause(Worker w) except -1:
 
 
 cdef int accept_rest(Worker w) except -1:
-    """The end of accepting.  Whoever the kernel has connected already may have sent a request, and
-    who is in the pair has: from now on nobody is put there.  Afterwards the listeners are closed,
-    so that nobody else is kept waiting for nothing."""
+    """The end of accepting.  Whoever the kernel has connected already may have sent a request;
+    afterwards the listeners are closed, so that nobody else is kept waiting for nothing."""
     cdef int i
-    cdef int64_t before = -1
-    w.handoff.exit = -1
-    while w.handoff.entry.fd >= 0 and w.slot.handed_in != before:
-        before = w.slot.handed_in
-        handoff_take(w)
+    cdef int64_t before
+    while handoff_take(w) == 1:         # what siblings have put there, and nobody else may take
+        pass
     for i in range(w.listener_count):
         w.listeners[i].armed = True     # also if the end comes before the beginning
         while w.listeners[i].armed:
@@ -160,12 +161,20 @@ cdef int accept_end(Worker w) except -1:
     return 0
 
 
+cdef int accept_missed(Worker w) except -1:
+    """The kernel has woken us, and nobody else, for somebody whom we do not accept any more."""
+    if not w.yielding:                  # else the one for whom he is left knows
+        siblings_ring(w)
+    return 0
+
+
 cdef int accept_starved(Worker w) except -1:
     """There was no descriptor for somebody, or no memory in the kernel (errno)."""
     if not w.starved:
         w.starved = True
         w.log(logging.ERROR, f"cannot accept: {os.strerror(errno)}; trying again "
               f"every {ACCEPT_PAUSE} ms", None)
+    siblings_ring(w)                    # who may have room for whom the kernel woke us for
     return accept_pause(w)
 
 
@@ -176,8 +185,8 @@ cdef int accept_ready(Worker w, listener_t* listener) except -1:
     cdef conn_t* c
     cdef epoll_event event
     for i in range(w.accept_burst):
-        if not listener.armed:         # stopped within this batch, or just now
-            return 0
+        if not listener.armed:          # stopped within this batch, or just now
+            return accept_missed(w) if i == 0 else 0
         if left_to_sibling(w, HANDLER_PATIENCE):
             return accept_yield(w)
         length = sizeof(address)

@@ -62,6 +62,8 @@ cdef int handler_failed(Worker w, Exchange ex, object e) except -1:
     else:
         w.log(logging.ERROR, "error in the application: "
               f"{environ_text(ex, 'REQUEST_METHOD')} {environ_text(ex, 'RAW_URI')}", e)
+    if ex.conn is NULL:
+        return 0                        # it was closed; there is nobody to answer
     if not ex.head_sent:
         respond_simple(w, ex, status)
     elif not ex.finished:
@@ -120,12 +122,14 @@ cdef int respond_iterable(Worker w, Exchange ex, object result) except -1:
         head_begin(w, ex, 0)
         respond_end(w, ex)
     finally:
-        if ex.gathers:
-            pieces_flush(w, ex, False)
-            ex.gathers = False
-        close = getattr(result, "close", None)
-        if close is not None:
-            close()
+        try:
+            if ex.gathers:
+                ex.gathers = False
+                pieces_flush(w, ex, False)
+        finally:
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
     return 0
 
 

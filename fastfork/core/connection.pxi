@@ -256,6 +256,7 @@ cdef int conn_unreadable(Worker w, conn_t* c, ssize_t n) except -1:
     if n == 0:
         return conn_eof(w, c)
     if again():
+        c.asked = 0
         return 0
     return conn_lost(w, c) if c.state == CONN_HANDLER else conn_vanished(w, c)
 
@@ -399,6 +400,9 @@ cdef int conn_advance(Worker w, conn_t* c, const char* data, size_t n) except -1
     """Serve every request that is complete in `data` until more bytes are needed, no handler
     is free, the client does not keep up, or the connection ends."""
     cdef int step, served = 0
+    # Since when the first request may have been waiting: since a sibling found it, or epoll was asked.
+    cdef int64_t asked = c.asked if c.asked else w.polled
+    c.asked = 0
     while True:
         if c.state == CONN_BODY:
             step = conn_take_body(w, c, &data, &n)
@@ -423,7 +427,7 @@ cdef int conn_advance(Worker w, conn_t* c, const char* data, size_t n) except -1
         if w.handlers >= w.max_handlers:
             if not conn_turn_away(w, c, f"{w.queued} requests are waiting already (max_queue)"):
                 return 0
-        elif w.queue_timeout and served == 0 and w.now - conn_asked(w, c) > w.queue_timeout:
+        elif w.queue_timeout and served == 0 and w.now - asked > w.queue_timeout:
             # It was there by then, and others have had the handler since.
             if not conn_turn_away(w, c, unserved_told(w)):
                 return 0
@@ -432,14 +436,6 @@ cdef int conn_advance(Worker w, conn_t* c, const char* data, size_t n) except -1
         served += 1
         data = c.pending + c.pending_start
         n = c.pending_end - c.pending_start
-
-
-cdef inline int64_t conn_asked(Worker w, conn_t* c) noexcept:
-    """Since when its request may have been waiting (ms): since epoll was asked, or a sibling found
-    it."""
-    cdef int64_t asked = c.asked if c.asked else w.polled
-    c.asked = 0
-    return asked
 
 
 cdef int conn_take_head(Worker w, conn_t* c, const char** data, size_t* n, int served) except -1:

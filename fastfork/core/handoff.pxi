@@ -111,26 +111,33 @@ cdef int handoff_broken(Worker w) except -1:
 
 
 cdef int handoff_take(Worker w) except -1:
-    """Take one out of the pair and go on with it.  -2 if there is no descriptor left for it."""
+    """Take one out of the pair and go on with it: 1, or 0 if there is none, -2 if there is no
+    descriptor left for it."""
     cdef record_t r
     cdef conn_t* c
     cdef epoll_event event
     cdef listener_t* listener
     cdef int fd, spare
     cdef ssize_t n
+    if w.handoff.entry.fd < 0:
+        return 0
     spare = fcntl(w.handoff.entry.fd, F_DUPFD_CLOEXEC, 3)
     if spare < 0:
         return -2
     close(spare)
     n = descriptor_receive(w.handoff.entry.fd, &fd, &r, sizeof(r), w.buffer, BUFFER_SIZE)
-    if n < 0 and again():
+    if n < 0 and (again() or errno == ENOMEM or errno == ENOBUFS):
         return 0
     if n <= 0:
         return handoff_broken(w)
     if not record_valid(&r, n, fd):
         return handoff_refuse(w, fd, "what came out of the pair is not a connection that this "
                               f"version knows ({n} bytes)")
-    listener = listener_of(w, &r)
+    try:
+        listener = listener_of(w, &r)
+    except MemoryError:
+        close(fd)
+        raise
     if listener is NULL:
         return handoff_refuse(w, fd, f"connections of more than {GUESTS} other addresses")
     c = conn_new(w, fd, listener)
@@ -143,7 +150,8 @@ cdef int handoff_take(Worker w) except -1:
     event.data.ptr = c
     if epoll_ctl(w.epoll, EPOLL_CTL_ADD, fd, &event) < 0:
         w.log(logging.ERROR, "epoll_ctl: " + os.strerror(errno), None)
-        return conn_close(w, c)
+        conn_close(w, c)
+        return 1
     c.interest = EPOLLIN
     w.slot.handed_in += 1
     queue_leave(w, c)
@@ -156,11 +164,11 @@ cdef int handoff_take(Worker w) except -1:
     try:
         if r.pending:
             conn_received(w, c, w.buffer, r.pending)
-        elif r.asked:
+        elif r.asked or r.deadline <= w.now:    # what came meanwhile is read, however late
             conn_readable(w, c)
     except Exception as e:
         conn_failed(w, c, e)
-    return 0
+    return 1
 
 
 cdef int handoff_refuse(Worker w, int fd, str why) except -1:
@@ -169,7 +177,7 @@ cdef int handoff_refuse(Worker w, int fd, str why) except -1:
     if w.now >= w.handoff.told_until:
         w.handoff.told_until = w.now + TOLD_AGAIN
         w.log(logging.ERROR, why + ": it is closed", None)
-    return 0
+    return 1
 
 
 cdef bint record_valid(record_t* r, ssize_t n, int fd) noexcept:
@@ -206,7 +214,9 @@ cdef listener_t* listener_of(Worker w, record_t* r) except? NULL:
     memcpy(found.address, r.address, sizeof(found.address))
     template = dict(<dict>(<object>w.listeners[0].template) if w.listener_count
                     else w.memory_template)
-    if (<sockaddr*>found.address).sa_family != AF_UNIX:
+    if (<sockaddr*>found.address).sa_family == AF_UNIX:
+        template["SERVER_NAME"], template["SERVER_PORT"] = UNIX_NAMED
+    else:
         template["SERVER_NAME"], template["SERVER_PORT"] = address_text(found.address)
     Py_INCREF(template)
     found.template = <PyObject*>template

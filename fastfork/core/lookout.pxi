@@ -56,7 +56,6 @@ cdef bint lookout_begin(Worker w) except -1:
     o.ready = &w.ready_first
     o.bells = w.bells
     o.bell_count = w.bell_count
-    o.bell = w.bell.fd
     if o.events is NULL:
         o.events = PyMem_Malloc(LOOK_EVENTS * sizeof(epoll_event))
         if o.events is NULL:
@@ -103,7 +102,7 @@ cdef void* lookout_main(void* arg) noexcept nogil:
     cdef lookout_t* o = <lookout_t*>arg
     cdef uint32_t turns = 0
     cdef int idle = 0
-    cdef int64_t since, ran, wait
+    cdef int64_t since, after, ran, wait
     cdef int64_t pause = SHORT          # while there is something that only the loop can do
     cdef uint32_t gone
     cdef bint stirring                  # sleep until something comes
@@ -124,16 +123,17 @@ cdef void* lookout_main(void* arg) noexcept nogil:
                 continue
         wait = LOOK
         stirring = False
-        if since and o.after:
+        after = AT_ONCE_GET(o.after)
+        if since and after:
             ran = clock_us() - since
-            if ran >= o.after:
-                gone = o.handoff.out
+            if ran >= after:
+                gone = <uint32_t>AT_ONCE_GET(o.handoff.out)
                 stirring = look_around(o, since)
                 if not stirring:
-                    pause = SHORT if o.handoff.out != gone else min(2 * pause, <int64_t>LOOK)
+                    pause = SHORT if AT_ONCE_GET(o.handoff.out) != gone else min(2 * pause, <int64_t>LOOK)
                     wait = pause
             else:
-                wait = min(wait, o.after - ran)
+                wait = min(wait, after - ran)
         if late_due(o.lates, LOOK) or pieces_due(o.lates, LOOK):
             pthread_mutex_lock(&o.lates.lock)
             if late_due(o.lates, LOOK):
@@ -212,7 +212,6 @@ cdef int siblings_call(lookout_t* o) noexcept nogil:
     """Somebody waits to be accepted, and whoever the kernel has told of it is busy."""
     cdef uint64_t one = 1
     cdef int i
-    for i in range(o.bell_count):
-        if o.bells[i] != o.bell:
-            write(o.bells[i], &one, sizeof(one))
+    for i in range(o.bell_count):       # ours too, which others may have as well
+        write(o.bells[i], &one, sizeof(one))
     return 0

@@ -63,6 +63,7 @@ cdef int64_t loop_turn(Worker w) except -3:
             # thread was done meanwhile.
             if not ((w.parked and w.runnable) or w.batch_next < w.batch_count
                     or AT_ONCE_GET(w.lates.count) or AT_ONCE_GET(w.lates.owes)
+                    or w.handoff.moved is not NULL or AT_ONCE_GET(w.lookout.rung)
                     or (w.mode != MODE_INLINE and (w.finished or w.asked))):
                 return loop_patience(w)
 
@@ -203,6 +204,8 @@ cdef int expire(Worker w) except -1:
     cdef conn_t* c
     for kind in range(1, QUEUES):
         while True:
+            if w.handoff.moved is not NULL:     # a handler has run
+                conns_moved(w)
             c = w.queues[kind].first
             # Judged by when the sockets were last looked at: what came in while a handler kept
             # the loop busy is read first.

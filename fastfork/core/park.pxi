@@ -39,10 +39,13 @@ cdef int park(Worker w, Exchange ex) except -1:
     if ex.deadline:
         deadline_note(w, ex.deadline)
     clock_look(w)
+    if ex.conn is not NULL and ex.conn.queue in (QUEUE_NEW, QUEUE_HEAD, QUEUE_REST):
+        queue_move(w, ex.conn, QUEUE_NONE)      # it is none of those that rest
     w.current = NULL
     if w.mode == MODE_INLINE:
         slot_pause(w)
-        loop_back(w)
+        if current is not NULL:
+            loop_back(w)
     elif w.mode == MODE_HUB:
         turn_want(w)
     try:
@@ -53,8 +56,8 @@ cdef int park(Worker w, Exchange ex) except -1:
         w.current = current
         if current is not NULL:
             slot_resume(w, <Exchange>current)
-        if w.mode == MODE_INLINE:
-            loop_left(w)
+            if w.mode == MODE_INLINE:
+                loop_left(w)
     if ex.overdue:
         raise ex.timeout
     return 0

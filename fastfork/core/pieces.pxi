@@ -31,7 +31,10 @@ cdef bint piece_waits(Worker w, Exchange ex, bytes chunk, size_t n) except -1:
     next?  Then they do from now."""
     cdef pieces_t* all = &w.lates.pieces
     cdef int64_t now = clock_us()
-    cdef bint quick = piece_quick(all, now)
+    cdef bint quick
+    if all.count and all.conn != ex.conn:
+        return False                    # a thread of a handler that waits, in the middle of another
+    quick = piece_quick(all, now)
     all.last = now
     if not quick or n > PIECES_BYTES or all.count == PIECES or all.total + n > PIECES_BYTES:
         pieces_flush(w, ex, False)
@@ -88,7 +91,7 @@ cdef int pieces_flush(Worker w, Exchange ex, bint end) except -1:
     cdef bytes last = None
     if end and all.number == 1:
         piece_quick(all, clock_us())
-    if count == 0 or w.stranger:
+    if count == 0 or all.conn != ex.conn or w.stranger:
         return send_piece(w, ex, b"0\r\n\r\n", 5) if end else 0
     # First of all they are no longer there: below, the handler may have to wait, and then others run.
     pthread_mutex_lock(&w.lates.lock)

@@ -136,6 +136,9 @@ cdef bint wait_for(Worker w, int fd, uint32_t events, double span) except -1:
     cdef Wait wait = Wait.__new__(Wait)
     cdef epoll_event event
     cdef int error
+    if ex.gathers:
+        pieces_flush(w, ex, False)
+    late_settle(w, ex)
     if ex.gone and ex.head_sent:
         raise ClientGone(DISCONNECTED)
     wait.exchange = ex
@@ -156,9 +159,6 @@ cdef bint wait_for(Worker w, int fd, uint32_t events, double span) except -1:
                 return True
             raise OSError(error, os.strerror(error))
     ex.wait = wait
-    if ex.gathers:
-        pieces_flush(w, ex, False)
-    late_settle(w, ex)
     if ex.outbox is not None:           # what its client has not taken goes out meanwhile
         client_wait(w, ex.conn)
     try:

@@ -236,6 +236,7 @@ cdef class Worker:
     cdef _end(self):
         global _running
         lookout_end(self)
+        conns_moved(self)
         self.batch_next = self.batch_count = 0
         self.spares.clear()
         self.runnable.clear()
@@ -288,6 +289,7 @@ cdef class Worker:
             if self.new_until:
                 self.new_until = min(self.new_until, now + NEW_GRACE)
         self.retiring = False
+        AT_ONCE_PUT(self.lookout.after, 0)      # siblings may be gone already
         self._drains()
 
     def retire(self, double timeout, double linger):
@@ -297,7 +299,7 @@ cdef class Worker:
             self.drain_until = now + timeout_ms(timeout)
             self._linger(now + timeout_ms(linger))
             self.retiring = True
-            self.handoff.out = 0
+            AT_ONCE_PUT(self.handoff.out, 0)
             self._drains()
 
     cdef _linger(self, int64_t until):

@@ -86,27 +86,25 @@ def test_load_across_an_upgrade(web, upgrade):
 
 
 def finished_by_the_old_one(server, client, gate, upgrade):
-    """The answer to a request that was in progress when the new master took over; the worker that
-    gave it, and the new master."""
+    """The answer to a request that was in progress when the new master took over, of one of two
+    workers; that worker, and the new master."""
     client.send(f"GET /wait?{gate.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     gate.reached()
     old = holder(server, gate)
     new = upgrade(server)
     server.wait_stderr(f"The new master {new} serves; this one leaves.")
-    wait_for(lambda: workers(server.pid) == [old])
+    wait_for(lambda: workers(server.pid) == [old])  # both have been told to go
     assert int(server.get("/").body) in workers(new)
     gate.open()
-    response = client.read_response()
-    assert int(response.body) == old
-    return response, old, new
+    return client.read_response(), old, new
 
 
 def test_a_request_in_progress_is_finished_by_the_old_master_s_worker(web, gate, upgrade):
     """And the connection goes on with one of the new master's."""
     server = web(VERSION.format(1), workers=2)
     with server.connect() as client:
-        response, _, new = finished_by_the_old_one(server, client, gate, upgrade)
-        assert response.header("Connection") is None
+        response, old, new = finished_by_the_old_one(server, client, gate, upgrade)
+        assert int(response.body) == old and response.header("Connection") is None
         assert server.wait() == 0
         response = client.get("/")
         assert int(response.body) in workers(new) and response.header("Connection") is None
@@ -371,28 +369,21 @@ if "FASTFORK_UPGRADE" not in os.environ:
 
 
 def what_the_old_worker_sees(server, gate, upgrade):
-    """How many of its sockets are shut when the new master has taken over; and the new master."""
-    (old,) = workers(server.pid)
+    """How many of its sockets are shut when the new master has taken over; and what master and
+    worker have in common, before and after."""
+    before = in_common(server.pid, workers(server.pid)[0])
     with server.connect() as client:
-        client.send(f"GET /wait?{gate.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        gate.reached()
-        before = in_common(server.pid, old)
-        new = upgrade(server)
-        server.wait_stderr(f"The new master {new} serves; this one leaves.")
-        wait_for(lambda: len(workers(new)) == 1)
-        after = in_common(new, workers(new)[0])
-        wait_for(lambda: int(server.get("/").body) != old)  # the old one has been told to go
-        gate.open()
-        shut = int(client.read_response().body)
+        response, _, new = finished_by_the_old_one(server, client, gate, upgrade)
+    after = in_common(new, workers(new)[0])
     assert server.wait() == 0
-    return shut, before, after
+    return int(response.body), before, after
 
 
 NOT_TAKEN = "the new master does not take over connections that are open; they end with"
 
 
 def test_the_pair_goes_to_the_new_master(web, gate, upgrade):
-    server = web(PAIR)
+    server = web(PAIR, workers=2)
     shut, before, after = what_the_old_worker_sees(server, gate, upgrade)
     assert shut == 0 and len(before) == 3 and after == before
     assert server.get("/shut").body == b"0"
@@ -403,7 +394,8 @@ def test_the_pair_goes_to_the_new_master(web, gate, upgrade):
 def test_a_new_master_that_does_not_take_the_pair(web, tmp_path, gate, upgrade, site):
     """Then the workers of the old one keep their connections to themselves."""
     (tmp_path / "sitecustomize.py").write_text(site)
-    server = web(PAIR, env={"PYTHONPATH": f"{tmp_path}:{os.path.dirname(__file__)}"})
+    server = web(PAIR, workers=2,
+                 env={"PYTHONPATH": f"{tmp_path}:{os.path.dirname(__file__)}"})
     shut, before, after = what_the_old_worker_sees(server, gate, upgrade)
     assert shut == 2 and len(before) == 3
     assert len(after - before) == 2
@@ -430,6 +422,9 @@ def test_if_it_is_not_taken_a_resting_connection_is_served_once_more(web, upgrad
         server.wait_stderr(f"The new master {new} serves; this one leaves.")
         wait_for(lambda: int(server.get("/").body) != old)
         response = client.get("/")
+        while response.header("Connection") is None:  # it was not told yet
+            assert int(response.body) == old
+            response = client.get("/")
         assert int(response.body) == old and response.header("Connection") == "close"
         assert client.at_eof()
     assert server.wait() == 0
@@ -441,6 +436,7 @@ def test_if_it_is_not_taken_a_connection_ends_with_its_old_worker(web, gate, upg
                  workers=2, env=stranger)
     with server.connect() as client:
         response, old, _ = finished_by_the_old_one(server, client, gate, upgrade)
+        assert int(response.body) == old
         while response.header("Connection") is None:  # it was told while the handler ran
             response = client.get("/")
             assert int(response.body) == old
@@ -450,7 +446,8 @@ def test_if_it_is_not_taken_a_connection_ends_with_its_old_worker(web, gate, upg
 
 def test_an_old_master_that_has_no_pairs_to_pass(web, tmp_path, gate, upgrade):
     (tmp_path / "sitecustomize.py").write_text(OLDER_BEFORE)
-    server = web(PAIR, env={"PYTHONPATH": f"{tmp_path}:{os.path.dirname(__file__)}"})
+    server = web(PAIR, workers=2,
+                 env={"PYTHONPATH": f"{tmp_path}:{os.path.dirname(__file__)}"})
     _, before, after = what_the_old_worker_sees(server, gate, upgrade)
     assert len(after) == 3 and len(after & before) == 1
     assert server.get("/shut").body == b"0"
