@@ -153,6 +153,18 @@ def test_a_client_that_leaves_while_it_is_handed_on(site, gates, end):
     assert "Traceback" not in one.server.stderr and "internal error" not in one.server.stderr
 
 
+def test_a_sibling_that_has_all_the_connections_that_it_may_have(site, gate):
+    """`max_connections` is for those who are new: these have been accepted."""
+    one = site("--max-connections", "10", workers=2)
+    (busy, (first, *others)), (free, _) = one.crowd(20)
+    stand(first, gate)
+    for client in others:
+        assert pid_of(client) == free
+    gate.open()
+    assert int(first.read_response().body) == busy
+    one.wait_even(len(others))
+
+
 # -- what travels with a connection ----------------------------------------------------------
 def test_half_a_head(site, gate):
     one = site(workers=2)
@@ -256,6 +268,29 @@ def test_a_whole_body(site, gate):
     gate.open()
     first.read_response()
     one.wait_even()
+
+
+@pytest.mark.parametrize("parts", [
+    [b"", b"GET /receive HTTP/1.1\r\nHo", b"st: x\r\nContent-Length: 0\r\n\r\n"],
+    [b"GET /rec", b"eive HTTP/1.1\r\nHo", b"st: x\r\nContent-Length: 0\r\n\r\n"],
+    [b"", b"POST /receive HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab", b"cde"],
+], ids=["head", "head that has begun", "body"])  # fmt: skip
+def test_what_its_client_takes_time_to_send_has_not_waited(site, gate, parts):
+    """`queue_timeout` is for requests that are there and find no handler."""
+    one = site("--queue-timeout", "1s", workers=2)
+    (_, (first, slow, *_)), *_ = one.crowd(12)
+    before, meanwhile, after = parts
+    slow.send(before)
+    pid_of(first)  # what was sent before has been read by then
+    stand(first, gate)
+    slow.send(meanwhile)
+    one.wait_even()
+    assert quiet(slow.sock, 1.5)
+    slow.send(after)
+    response = slow.read_response()
+    assert (response.status, response.body) == (200, b"5" if after == b"cde" else b"0")
+    gate.open()
+    first.read_response()
 
 
 SAME = ("REMOTE_ADDR", "REMOTE_PORT", "SERVER_NAME", "SERVER_PORT", "wsgi.url_scheme")

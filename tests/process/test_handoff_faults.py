@@ -103,6 +103,31 @@ def test_a_reload_with_a_broken_pair(site):
     one.server.wait_stderr("is reloaded: generation 2")
 
 
+def test_a_pair_that_breaks_while_a_worker_is_about_to_go(site, gate):
+    """It finds out when it hands on what rests, which then stays; nothing keeps it busy."""
+    one = site("--reload-linger", "1h", "--graceful-timeout", "2h", "--handoff-after", "off")
+    (goes, (first, *others)), (_, (other, *_)) = one.crowd(12)
+    stand(first, gate)
+    tamper(other, "/break_off", pair_of(one.server))
+    os.kill(goes, RETIRE)
+    wait_for(lambda: doing(one, goes) == "draining", message=lambda: str(one.workers()))
+    gate.open()
+    assert int(first.read_response().body) == goes
+    used = cpu(goes)
+    assert quiet(others[0].sock, 1.0)
+    assert cpu(goes) - used < 0.3
+    for client in (first, *others):
+        response = client.get("/pid")
+        assert int(response.body) == goes and response.header("Connection") == "close"
+    wait_for(lambda: not alive(goes), message=lambda: one.server.stderr)
+
+
+def doing(one, pid):
+    """What the worker says that it does."""
+    (found,) = [worker["doing"] for worker in one.workers() if worker["pid"] == pid]
+    return found
+
+
 # -- no room ---------------------------------------------------------------------------------
 def lowest_free(pid):
     taken = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
@@ -262,6 +287,29 @@ def test_the_server_stops_while_some_are_in_the_queue(site, gates, number):
     wait_for(lambda: not any(alive(pid) for pid in everybody))
     for client in (first, second, *others):
         assert client.at_eof()
+
+
+@pytest.mark.parametrize("flags", [[], ["--greenlets", "10"]], ids=["default", "greenlets"])
+def test_the_server_stops_while_those_of_all_are_in_the_queue(site, gates, flags):
+    """Whichever of the workers ends first, and although no sibling may be left to take them."""
+    one = site(*flags, workers=2)
+    crowd = one.crowd(24)
+    handlers = [Handler("waits", first, gates()) for _, (first, *_) in crowd]
+    others = [client for _, (_, *some) in crowd for client in some]
+    for client in others:
+        client.send(request("/pid"))
+    one.wait_handed(len(others))
+    late = one.connect()
+    late.send(request("/pid"))
+    one.server.signal(signal.SIGTERM)
+    one.server.wait_stderr("SIGTERM")
+    for (pid, _), handler in zip(crowd, handlers, strict=True):
+        assert handler.end() == pid
+    for client in (late, *others):
+        response = client.read_response()
+        assert int(response.body) in (crowd[0][0], crowd[1][0])
+        assert response.header("Connection") == "close"
+    assert one.server.wait() == 0
 
 
 def test_the_master_dies_while_some_are_in_the_queue(site, gates):

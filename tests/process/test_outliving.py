@@ -144,6 +144,19 @@ def test_many_at_rest(kept):
     one.nothing_lost(load)
 
 
+def test_more_than_the_last_worker_would_accept(site):
+    """`max_connections` is for those who are new."""
+    one = site("--max-connections", "20", workers=2)
+    crowd = one.crowd(40)
+    one.server.signal(signal.SIGTTOU)
+    wait_for(lambda: len(one.server.workers()) == 1, message=lambda: one.server.stderr)
+    everybody = [client for _, some in crowd for client in some]
+    for client in everybody:
+        client.send(request("/pid"))
+    for client in everybody:
+        assert [int(client.read_response().body)] == one.server.workers()
+
+
 # -- what its client sees ----------------------------------------------------------------------
 @pytest.mark.parametrize("mode", MODES)
 def test_a_resting_connection(site, mode):

@@ -276,7 +276,7 @@ def test_of_the_old_master_s_pairs_those_that_nobody_wants_are_closed(realm):
     ("inherits", "others_serve", "ready", "told"),
     [
         (True, True, True, worker.RETIRE),
-        (True, True, False, signal.SIGTERM),
+        (True, True, False, worker.RETIRE),
         (True, False, True, signal.SIGTERM),
         (False, True, True, signal.SIGTERM),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from urllib.parse import parse_qs
 
@@ -9,6 +10,7 @@ import fastfork
 from fastfork import _core
 
 BLOCK = bytes(range(256)) * 4096
+watched, poked = os.pipe()  # what `watches` waits for: nothing comes until /poke is asked for
 
 
 def piece(number, size):
@@ -62,6 +64,16 @@ def waits(query, write):
             fastfork.sleep(query["ms"] / 1e3)
 
 
+def watches(query, write):
+    """For a descriptor, again and again, until its time is up."""
+    try:
+        while True:
+            yield from pieces(query)
+            fastfork.wait_readable(watched, query["ms"] / 1e3)
+    finally:
+        print("SAID closed", file=sys.stderr, flush=True)
+
+
 def empty(query, write):
     """With pieces of nothing between the others."""
     for one in pieces(query):
@@ -93,8 +105,22 @@ class Closing:
             fifo.read()
 
 
+class Breaking:
+    """Fails, and says when it is closed."""
+
+    def __init__(self, query, write):
+        self.query = query
+
+    def __iter__(self):
+        return fails(self.query, None)
+
+    def close(self):
+        print("SAID closed", file=sys.stderr, flush=True)
+
+
 WAYS = {way.__name__: way for way in (
-    quick, trickles, stalls, fails, writes, waits, empty, forks)} | {"closes": Closing}
+    quick, trickles, stalls, fails, writes, waits, watches, empty, forks)} | {
+        "closes": Closing, "breaks": Breaking}
 
 
 def app(environ, start_response):
@@ -106,6 +132,10 @@ def app(environ, start_response):
     if name == "pid":
         start_response("200 OK", fields)
         return [b"%d" % os.getpid()]
+    if name == "poke":
+        os.write(poked, b"x")
+        start_response("200 OK", fields)
+        return [b"poked"]
     if name == "counters":
         start_response("200 OK", fields)
         return [json.dumps(_core.counters()).encode()]

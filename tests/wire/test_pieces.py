@@ -16,6 +16,8 @@ from tools import HERE, MIB, PATIENT, Settled, get, quiet_for, slow_client, vani
 
 WARM = 110  # requests that let the worker believe that its handlers are quick
 VERSIONS = ("1.1", "1.0")
+# Handlers that wait for their clients do so while others run.
+TIGHT = ["--greenlets=10", "--output-memory=1KiB", "--output-spool=0"]
 
 
 def begin_site(*flags, **options):
@@ -229,6 +231,69 @@ def test_a_client_that_reads_late_while_the_generator_stalls(site, fifo):
         reader.join()
         wake(client)
         assert client.read_response().body == 2 * whole(count, size)
+
+
+@pytest.mark.parametrize("told", ["", "&length={}"], ids=["chunked", "length"])
+def test_what_waits_for_one_client_is_nobody_else_s(told):
+    """Others run while a handler waits for its client with pieces in hand."""
+    count, size = 150, 60_000
+    with begin_site(*TIGHT) as server, contextlib.ExitStack() as stack:
+        warm(server)
+        late = [stack.enter_context(slow_client(server)) for _ in range(2)]
+        for client in late:
+            ask(client, f"/quick?count={count}&size={size}" + told.format(count * size))
+        for number in (1, 2, 31, 33, 40):   # the late ones have the worker until they wait
+            with server.connect() as client:
+                ask(client, f"/quick?count={number}&size=1" + told.format(number))
+                assert client.read_response().body == whole(number, 1)
+                ask(client, f"/waits?count={number}&size=10&ms=1" + told.format(number * 10))
+                assert client.read_response().body == whole(number, 10)
+        for client in late:
+            wake(client)
+            assert client.read_response().body == whole(count, size)
+
+
+@pytest.mark.parametrize("size", [200_000, 150_000, 100_000, 70_000])
+def test_a_client_that_reads_late_before_a_wait(size):
+    """The handler waits for it first, and then for what it is about to wait for."""
+    with begin_site(*TIGHT) as server:
+        warm(server)
+        with slow_client(server) as client:
+            ask(client, f"/waits?count=100&size={size}&ms=1")
+            assert server.get("/").body == b"hello"
+            wake(client)
+            assert client.read_response().body == whole(100, size)
+
+
+def closings(server):
+    return server.stderr.count("SAID closed")
+
+
+def test_a_deadline_before_a_wait():
+    """Nothing is left of what would have been waited for: nobody is woken for it later."""
+    with begin_site(*TIGHT, "--request-timeout=500ms") as server:
+        warm(server)
+        with Settled(server):
+            for number in range(3):
+                with slow_client(server) as client:
+                    ask(client, f"/watches?count=10&size={60_000 + 10_000 * number}&ms=1")
+                    wait_for(lambda number=number: closings(server) > number)
+            assert server.get("/poke").body == b"poked"
+            for _ in range(20):
+                assert server.get("/").body == b"hello"
+
+
+def test_a_deadline_before_the_close():
+    """The pieces that are left when the iterable fails find a client that takes no more, after
+    one or another number of them: it is closed in any case."""
+    with begin_site(*TIGHT, "--request-timeout=300ms") as server:
+        warm(server)
+        for number in range(10):
+            with slow_client(server) as client:
+                ask(client, f"/breaks?count={16 * number + 15}&size=65000")
+                wait_for(lambda number=number: closings(server) == number + 1,
+                         message=lambda number=number: f"not after {16 * number + 15} pieces")
+        assert server.get("/pid").body == b"%d" % worker_of(server)
 
 
 @pytest.mark.parametrize("way", ["quick", "waits", "stalls"])

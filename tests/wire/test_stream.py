@@ -255,12 +255,12 @@ def test_stop_waits_for_a_body_that_is_coming(begin):
 def test_a_file_that_is_closed_by_the_loop_cannot_read(server, tmp_path):
     """Its handler has long returned: nobody could wait for the body."""
     path = tmp_path / "file"
-    path.write_bytes(content(10_000_000))
+    path.write_bytes(content(40_000_000))
     with slow_client(server) as client:
         begun(client, f"/late-read?path={path}")
         client.read_head()
         wake(client)
-        assert client.read_exactly(10_000_000) == content(10_000_000)
+        assert client.read_exactly(40_000_000) == content(40_000_000)
         assert client.at_eof()
     server.wait_stderr("wsgi.input was read after the request was over")
 

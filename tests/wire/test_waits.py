@@ -189,6 +189,32 @@ def test_handlers_that_sleep_may_finish(mode):
         assert server.wait() == 0
 
 
+@pytest.mark.parametrize("mode", IN_LOOP)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_connections_whose_handlers_sleep_do_not_rest(mode, number, tmp_path):
+    """Be the request the first of its client or another: while its handler waits nobody closes the
+    connection, or hands it on."""
+    with serve(mode, "--graceful-timeout", "30s") as server, contextlib.ExitStack() as stack:
+        before = server.workers()
+        clients = [stack.enter_context(server.connect()) for _ in range(8)]
+        for client in clients[::2]:
+            assert client.get("/hello").body == b"hello"
+        asked = clients[:4] if mode != "default" else clients[:1]
+        for client in asked:
+            client.send(get(f"/hold?file={tmp_path / 'there'}"))
+        wait_for(lambda: server.stderr.count("SAID holds") == len(asked))
+        server.signal(number)
+        if number == signal.SIGHUP:
+            wait_for(lambda: set(server.workers()) - set(before))
+        assert quiet_for(asked[0], 1)           # longer than those that rest have
+        (tmp_path / "there").touch()
+        for client in asked:
+            answer = client.read_response()
+            assert (answer.status, answer.body) == (200, b"released")
+        assert server.stop() == 0
+        assert "ERROR" not in server.stderr and "killed" not in server.stderr
+
+
 @pytest.mark.parametrize("mode", ALL)
 def test_handlers_that_sleep_too_long_are_cut_off(mode):
     with serve(mode, "--graceful-timeout", "1s") as server:
