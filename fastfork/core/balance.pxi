@@ -135,9 +135,10 @@ cdef bint sibling_free(Worker w) noexcept:
 
 cdef int64_t load_surplus(Worker w) noexcept:
     """By how many we have more connections than the mean of those who accept; 0 unless that is
-    clearly more."""
+    clearly more, or somebody has clearly fewer: what a new worker lacks may be a few of each."""
     cdef int64_t all = w.connections
-    cdef int64_t share
+    cdef int64_t least = w.connections
+    cdef int64_t share, slack
     cdef int i, count = 1
     if w.siblings is NULL:
         return 0
@@ -145,9 +146,13 @@ cdef int64_t load_surplus(Worker w) noexcept:
     for i in range(w.sibling_count):
         if sibling_takes(w, &w.siblings[i], HANDLER_PATIENCE):
             all += w.siblings[i].slot.connections
+            least = min(least, w.siblings[i].slot.connections)
             count += 1
     share = all // count
-    return w.connections - share if w.connections > share + share // 4 + 2 else 0
+    slack = share // 4 + 2
+    if w.connections > share + slack or least + slack < share < w.connections:
+        return w.connections - share
+    return 0
 
 
 cdef int siblings_ring(Worker w) noexcept:

@@ -27,7 +27,8 @@ from seen import ask, kinds, kinds_at_rest, service  # noqa: E402
 
 WORKERS = 4
 FLAGS = ["--reload-linger", "0", "--graceful-timeout", "1h", "--max-requests", "5000",
-         "--max-requests-jitter", "5000"]
+         "--max-requests-jitter", "5000", "--keep-alive", "24h", "--keep-alive-requests",
+         "1000000000"]
 WAYS = [keepers.plain] * 6 + [keepers.pipelined, keepers.halves, keepers.posted, keepers.rough,
                               keepers.slow, keepers.busy]
 EVERY = 10.0  # seconds between two lines

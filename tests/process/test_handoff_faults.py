@@ -1,5 +1,6 @@
 """What can go wrong while connections are handed on: nobody is lost, nothing is left open."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -32,7 +33,8 @@ def stopped():
 
         def go_on(self):
             while halted:
-                os.kill(halted.pop(), signal.SIGCONT)
+                with contextlib.suppress(ProcessLookupError):  # killed meanwhile
+                    os.kill(halted.pop(), signal.SIGCONT)
 
     stop = Stop()
     yield stop

@@ -27,7 +27,7 @@ MODES = {
 if importlib.util.find_spec("gevent") is None:
     del MODES["gevent"]
 # Whoever should be handed on and is not is found out by the end of the test: nobody lingers.
-FLAGS = ("--reload-linger", "0", "--graceful-timeout", "2h")
+FLAGS = ("--reload-linger", "0", "--graceful-timeout", "2h", "--keep-alive", "24h")
 
 
 class Kept:
