@@ -79,7 +79,8 @@ asan: build/asan/built
 # Does the lookout, a thread, look at what the loop is changing?  Under the thread sanitizer: the
 # tests of what it does, and the stress program.
 tsan: build/tsan/built
-	sh tests/sanitized.sh build/tsan $(BIN)/pytest tests/wire/test_gather.py tests/process/test_handoff.py
+	sh tests/sanitized.sh build/tsan $(BIN)/pytest tests/wire/test_gather.py tests/wire/test_pieces.py \
+	    tests/process/test_handoff.py
 	sh tests/sanitized.sh build/tsan $(BIN)/python tests/process/stress.py --seconds $(STRESS_SECONDS)
 
 # Mutated requests for ten minutes, under the same sanitizers.

@@ -369,7 +369,9 @@ class Settings:
     tcp_keepidle: float = _time(
         0.0, "silence on a TCP connection after which the kernel asks whether its peer is still "
         "there; 0: it does not ask", low=0.0)  # fmt: skip
-    max_connections: int = _count(16384, "open connections per worker", 1 << 20)
+    max_connections: int = _count(
+        16384, "open connections of a worker beyond which it accepts none (siblings may hand it "
+        "more)", 1 << 20)  # fmt: skip
 
     greenlets: int | Literal["auto"] = setting(
         AUTO_COUNT, AUTO, "handlers of one worker that may be in progress at once, taking turns "

@@ -97,9 +97,12 @@ def verdict(server, load, before):
           f"exit status {status}")
     for line in [*load.lost(20), *([left] if left else [])]:
         print(line)
-    failed = bool(load.losses or twice or left or status)
+    races = server.stderr.count("WARNING: ThreadSanitizer")  # in `make tsan`
+    if races:
+        print(f"{races} reports of the thread sanitizer")
+    failed = bool(load.losses or twice or left or status or races)
     if failed:
-        print(server.stderr[-10000:])
+        print(server.stderr[-10000:] if not races else server.stderr[:20000])
     return int(failed)
 
 

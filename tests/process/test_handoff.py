@@ -526,6 +526,8 @@ def switches(pid):
             for tid in threads(pid) - {pid}}
 
 
+@pytest.mark.skipif("libtsan" in os.environ.get("LD_PRELOAD", ""),
+                    reason="the thread sanitizer has a thread that does")
 def test_while_there_is_nothing_to_do_its_thread_does_not_wake(site):
     one = site(workers=3)
     served_a_little(one)
