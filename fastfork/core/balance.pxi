@@ -15,7 +15,7 @@
 cdef enum:
     YIELD = 2                   # ms that the listeners are left to a sibling
     RUNG_PATIENCE = 30          # ms
-    HANDLER_PATIENCE = 10000    # us that a handler may have taken so far, where it keeps the loop ...
+    HANDLER_PATIENCE = 10000    # us that a handler which keeps the loop may have taken so far ...
     HANDED_PATIENCE = 1000      # ... and for one that was handed over, as somebody keeps his
     SLACK = 8                   # an eighth more than another has is no reason to send anybody on
     FULL_LOOK = 20              # ms: may a sibling's last handler have been taken meanwhile?

@@ -400,7 +400,7 @@ cdef int conn_advance(Worker w, conn_t* c, const char* data, size_t n) except -1
     """Serve every request that is complete in `data` until more bytes are needed, no handler
     is free, the client does not keep up, or the connection ends."""
     cdef int step, served = 0
-    # Since when the first request may have been waiting: since a sibling found it, or epoll was asked.
+    # Since when the first request may have waited: a sibling found it, or epoll was asked.
     cdef int64_t asked = c.asked if c.asked else w.polled
     c.asked = 0
     while True:

@@ -2,13 +2,13 @@
 # service, not to the worker that accepted it.
 #
 #   1. Every worker of a service has both ends of one SEQPACKET pair, made before any of them.  What
-#      is put into it (passing.pxi) whoever is free takes out, so it is one queue for all.  The entry
+#      is put into it (passing.pxi) whoever is free takes out: it is one queue for all.  The entry
 #      is watched as the listeners are, and left alone when they are.
 #   2. Into it go: connections whose request would wait for a handler that keeps the loop
-#      (lookout.pxi); all that rest, when the worker retires; what is beyond our share, when a worker
-#      has come or the last look was LEVEL_LOOK ago.
-#   3. If the pair is full, a connection stays and is tried again; if it is broken (a new master that
-#      does not know our record has taken over), it stays for good.
+#      (lookout.pxi); all that rest, when the worker retires; what is beyond our share, when a
+#      worker has come or the last look was LEVEL_LOOK ago.
+#   3. If the pair is full, a connection stays and is tried again; if it is broken (a new master
+#      that does not know our record has taken over), it stays for good.
 #   4. Whoever takes one out judges the record: of another version, or none, it is refused, and
 #      closed.  Before that descriptors must be left, or the kernel would drop it.
 

@@ -7,8 +7,9 @@
 #   1. They go out when the batch is done or a handler waits, and after the handler that makes the
 #      first of them wait longer than send_delay; handlers were quicker than that lately.
 #   2. If a handler keeps the loop longer, or what an application does behind its response, the
-#      lookout (lookout.pxi) sends them, LOOK to twice LOOK after they were ready.  So nothing that a handler does can hold up what it, or another, has answered
-#      (PEP 3333, Buffering and Streaming: "a different thread").  It is asleep while there are none.
+#      lookout (lookout.pxi) sends them, LOOK to twice LOOK after they were ready.  So nothing that
+#      a handler does can hold up what it, or another, has answered (PEP 3333, Buffering and
+#      Streaming: "a different thread").
 #   3. Whatever else is sent on a connection comes after them, and so does every wait of a request
 #      behind them (late_settle).
 #   4. What a client does not take of them is the connection's (`owed`) until its next exchange
@@ -24,12 +25,13 @@ cdef enum:
 
 
 cdef inline bint late_add(Worker w, Exchange ex) except -1:
-    """Let the response, whose head and body are in ex.head, wait for others, if it may: the handlers
+    """Let the response, whose head and body are in ex.head, wait for others, if it may: handlers
     of this worker were quick lately, it is complete, and there is something to wait for."""
     cdef conn_t* c = ex.conn
     if not (w.gathering and ex.keep_alive and ex.outbox is None
             and (ex.framing == FRAME_NONE or ex.sent == ex.declared)
-            and (c.pending is not NULL or AT_ONCE_GET(w.lates.count) or w.batch_next < w.batch_count)
+            and (c.pending is not NULL or AT_ONCE_GET(w.lates.count)
+                 or w.batch_next < w.batch_count)
             and not c.eof and not AT_ONCE_GET(c.gone) and c.memory is NULL):
         return False
     return late_put(w, c, ex.head, ex.head_length)
@@ -59,6 +61,8 @@ cdef bint late_put(Worker w, conn_t* c, const char* p, size_t n) noexcept:
         all.length += <uint32_t>n
         at.end = all.length
     pthread_mutex_unlock(&all.lock)
+    if fits and not more:
+        lookout_stir(&w.lookout)
     return fits
 
 
@@ -169,4 +173,13 @@ cdef conn_t* owing_detach(Worker w) noexcept:
 cdef int owed_forget(conn_t* c) noexcept:
     free(c.owed)
     c.owed = NULL
+    return 0
+
+
+cdef inline int lookout_stir(lookout_t* o) noexcept:
+    """There is something for the lookout to look at."""
+    AT_ONCE_SET(o.turns, o.turns + 1)   # before `parked` is read
+    if AT_ONCE_GET(o.parked):
+        AT_ONCE_SET(o.parked, 0)
+        sem_post(&o.wake)
     return 0

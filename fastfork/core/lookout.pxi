@@ -1,20 +1,21 @@
 # The lookout: a small C thread that knows nothing of Python and looks around while a handler keeps
 # the loop, whatever that does, sleeping or computing with the GIL held.
 #
-#   1. `lock` is the loop's.  It gives it back only while a handler runs in it (loop_left, loop_back):
+#   1. `lock` is the loop's, given back only while a handler runs in it (loop_left, loop_back):
 #      only then may the lookout touch connections, and it never waits for the lock.
 #   2. Answers that wait to be sent together (late.pxi) it sends LOOK to twice LOOK after they were
 #      ready.
-#   3. When the same handler has run for handoff_after, it asks the worker's epoll what has come, and
-#      every connection that stands between two messages goes to the siblings (passing.pxi).  From
+#   3. When the same handler has run for handoff_after, it asks the worker's epoll what has come,
+#      and every connection that stands between two messages goes to the siblings (passing.pxi).  From
 #      then on it sleeps on epoll's own descriptor: who comes later waits for nobody.  Not in
 #      epoll_wait, where the kernel would take it for a loop that is free.
 #   4. Of a connection that has gone only the descriptor is closed here.  Everything else the loop
 #      does when it comes back (conns_moved), before it looks at any event.
-#   5. While handlers are called it looks every LOOK; when there were none for LOOKS of that, it
-#      sleeps until the next.
+#   5. While there is something to look at it looks every LOOK; when there was nothing for LOOKS of
+#      that, it sleeps until there is.
 #
-# An only worker without answers to send together has none.
+# An only worker has nobody to hand over to: its lock stays the loop's, and it has no lookout at all
+# unless answers wait to be sent together.
 
 cdef enum:
     LOOK = 5000                 # us
@@ -27,19 +28,16 @@ cdef enum:
 cdef inline int loop_left(Worker w) noexcept:
     """A handler runs from now."""
     cdef lookout_t* o = &w.lookout
-    if o.threaded:
-        AT_ONCE_PUT(o.turns, o.turns + 1)
-        AT_ONCE_SET(o.since, w.now_us)      # before `parked` is read
+    if o.threaded and AT_ONCE_GET(o.after):
+        AT_ONCE_SET(o.since, w.now_us)
         pthread_mutex_unlock(&o.lock)
-        if AT_ONCE_GET(o.parked):
-            AT_ONCE_SET(o.parked, 0)
-            sem_post(&o.wake)
+        lookout_stir(o)
     return 0
 
 
 cdef inline int loop_back(Worker w) noexcept:
     """The handler is done, or waits."""
-    if w.lookout.threaded:
+    if w.lookout.threaded and AT_ONCE_GET(w.lookout.since):
         pthread_mutex_lock(&w.lookout.lock)
         AT_ONCE_CLEAR(w.lookout.since)
     return 0
@@ -69,9 +67,9 @@ cdef bint lookout_begin(Worker w) except -1:
     failed = c_thread_start(&o.thread, lookout_main, o, False)
     if failed:
         o.stop = True                   # no second attempt
-        w.log(logging.WARNING, f"no thread can be started ({os.strerror(failed)}): every response is "
-              "sent by itself (as with send_delay = 0), and clients wait for slow handlers (as with "
-              "handoff_after = off)", None)
+        w.log(logging.WARNING, f"no thread can be started ({os.strerror(failed)}): every response "
+              "is sent by itself (as with send_delay = 0), and clients wait for slow handlers (as "
+              "with handoff_after = off)", None)
         return False
     o.threaded = True
     return True
@@ -116,7 +114,7 @@ cdef void* lookout_main(void* arg) noexcept nogil:
             if idle > LOOKS:
                 idle = 0
                 AT_ONCE_SET(o.parked, 1)
-                # Again: who calls a handler must have seen `parked`.
+                # Again: whoever stirs must have seen `parked`.
                 if AT_ONCE_GET(o.turns) == turns and not AT_ONCE_GET(o.since):
                     sem_wait(&o.wake)
                 AT_ONCE_SET(o.parked, 0)
@@ -130,7 +128,9 @@ cdef void* lookout_main(void* arg) noexcept nogil:
                 gone = <uint32_t>AT_ONCE_GET(o.handoff.out)
                 stirring = look_around(o, since)
                 if not stirring:
-                    pause = SHORT if AT_ONCE_GET(o.handoff.out) != gone else min(2 * pause, <int64_t>LOOK)
+                    pause = min(2 * pause, <int64_t>LOOK)
+                    if AT_ONCE_GET(o.handoff.out) != gone:
+                        pause = SHORT
                     wait = pause
             else:
                 wait = min(wait, after - ran)

@@ -204,8 +204,6 @@ cdef int expire(Worker w) except -1:
     cdef conn_t* c
     for kind in range(1, QUEUES):
         while True:
-            if w.handoff.moved is not NULL:     # a handler has run
-                conns_moved(w)
             c = w.queues[kind].first
             # Judged by when the sockets were last looked at: what came in while a handler kept
             # the loop busy is read first.
@@ -215,6 +213,8 @@ cdef int expire(Worker w) except -1:
                 conn_timeout(w, c)
             except Exception as e:
                 conn_failed(w, c, e)
+            if w.handoff.moved is not NULL:     # a handler has run
+                conns_moved(w)
     if w.next_deadline and w.now >= w.next_deadline:
         handlers_time_out(w)
     if w.sleepers:

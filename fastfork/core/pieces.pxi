@@ -59,6 +59,7 @@ cdef bint piece_waits(Worker w, Exchange ex, bytes chunk, size_t n) except -1:
     AT_ONCE_PUT(all.count, all.count + 1)
     all.total += n
     pthread_mutex_unlock(&w.lates.lock)
+    lookout_stir(&w.lookout)
     return True
 
 
@@ -93,7 +94,7 @@ cdef int pieces_flush(Worker w, Exchange ex, bint end) except -1:
         piece_quick(all, clock_us())
     if count == 0 or all.conn != ex.conn or w.stranger:
         return send_piece(w, ex, b"0\r\n\r\n", 5) if end else 0
-    # First of all they are no longer there: below, the handler may have to wait, and then others run.
+    # First of all they are no longer there: below, the handler may have to wait, and others run.
     pthread_mutex_lock(&w.lates.lock)
     if end:
         piece_part(all, b"0\r\n\r\n", 5)
