@@ -6,8 +6,8 @@
 #   2. Answers that wait to be sent together (late.pxi) it sends LOOK to twice LOOK after they were
 #      ready.
 #   3. When the same handler has run for handoff_after, it asks the worker's epoll what has come,
-#      and every connection that stands between two messages goes to the siblings (passing.pxi).  From
-#      then on it sleeps on epoll's own descriptor: who comes later waits for nobody.  Not in
+#      and every connection that stands between two messages goes to the siblings (passing.pxi).
+#      From then on it sleeps on epoll's own descriptor: who comes later waits for nobody.  Not in
 #      epoll_wait, where the kernel would take it for a loop that is free.
 #   4. Of a connection that has gone only the descriptor is closed here.  Everything else the loop
 #      does when it comes back (conns_moved), before it looks at any event.
