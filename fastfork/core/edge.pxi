@@ -385,8 +385,9 @@ cdef enum:
     EVENTS = 256                # one epoll_wait reports at most this many
     TOLD_AGAIN = 60000          # ms: a shortage is told this often at most
     RECEIVE_STEP = 1048576      # or, if it is known where it belongs, this much
-    SEND_FILE_STEP = 16777216   # one sendfile moves at most this much, then others have a turn: a
-                                # few ms, for a client on the same machine that reads meanwhile
+    # One sendfile moves at most this much, then others have a turn.  Few clients take so much at a
+    # time; one on the same machine that reads meanwhile is a few ms about it.
+    SEND_FILE_STEP = 16777216
 
 
 def counters():
