@@ -223,7 +223,8 @@ cdef struct handoff_t:              # connections that change their worker (hand
     slot_t* slot
     int64_t again                   # ms: then those that found no room are tried again (0: none)
     int64_t level                   # ms: then it is asked whether we have more than our share
-    uint32_t out                    # of a worker that retires: so many
+    uint32_t out                    # so many went ...
+    uint32_t before                 # ... before the worker began to retire
     int64_t told_until              # ms: that what came was none was told lately
 
 cdef struct lookout_t:              # the thread that looks when a handler keeps the loop

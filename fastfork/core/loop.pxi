@@ -279,8 +279,9 @@ cdef bint wind_down(Worker w) except -1:
             w.done = True
         return True
     if w.connections == 0 and w.handlers == 0:
-        if w.retiring and w.handoff.out:
-            w.log(logging.INFO, f"{w.handoff.out} connections go on with siblings", None)
+        if w.retiring and w.handoff.out != w.handoff.before:
+            w.log(logging.INFO, f"{w.handoff.out - w.handoff.before} connections go on with "
+                  "siblings", None)
         w.done = True
         return True
     return False

@@ -61,5 +61,5 @@ cdef bint conn_pass(handoff_t* h, conn_t* c, bint asked) noexcept nogil:
     c.next_moved = h.moved
     h.moved = c
     h.slot.handed_out += 1
-    AT_ONCE_PUT(h.out, h.out + 1)
+    AT_ONCE_SET(h.out, AT_ONCE_GET(h.out) + 1)      # under the lock, or by the loop itself
     return True

@@ -299,7 +299,7 @@ cdef class Worker:
             self.drain_until = now + timeout_ms(timeout)
             self._linger(now + timeout_ms(linger))
             self.retiring = True
-            AT_ONCE_PUT(self.handoff.out, 0)
+            self.handoff.before = <uint32_t>AT_ONCE_GET(self.handoff.out)
             self._drains()
 
     cdef _linger(self, int64_t until):
