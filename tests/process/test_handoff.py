@@ -103,32 +103,23 @@ def test_after_the_time_that_is_set(site, gate):
     assert one.handed() == 0
 
 
-def test_all_are_busy_and_the_first_that_is_free_answers(site, gates):
+@pytest.mark.parametrize("whose", ["sibling", "own"])
+def test_all_are_busy_and_the_first_that_is_free_answers(site, gates, whose):
     one = site(workers=2)
     (busy, (first, *waiting)), (other, (second, *_)) = one.crowd(12)
     here, there = Handler("waits", first, gates()), Handler("waits", second, gates())
     for client in waiting:
         client.send(request("/pid"))
     assert all(quiet(client.sock, 0.05) for client in waiting)
-    assert there.end() == other
+    order = [(there, other), (here, busy)]
+    if whose == "own":
+        order.reverse()
+    (free, pid), (late, late_pid) = order
+    assert free.end() == pid
     for client in waiting:
-        assert int(client.read_response().body) == other
-    assert here.end() == busy
-    one.wait_even()
-
-
-def test_all_are_busy_and_their_own_worker_is_free_first(site, gates):
-    one = site(workers=2)
-    (busy, (first, *waiting)), (other, (second, *_)) = one.crowd(12)
-    here, there = Handler("waits", first, gates()), Handler("waits", second, gates())
-    for client in waiting:
-        client.send(request("/pid"))
-    assert all(quiet(client.sock, 0.05) for client in waiting)
-    assert here.end() == busy
-    for client in waiting:
-        assert int(client.read_response().body) == busy
-    assert there.end() == other
-    one.wait_even(0)
+        assert int(client.read_response().body) == pid
+    assert late.end() == late_pid
+    one.wait_even(0 if whose == "own" else 1)
 
 
 @pytest.mark.parametrize("end", [Client.close, vanish, lambda c: c.sock.shutdown(socket.SHUT_WR)])
