@@ -7,7 +7,7 @@ a test starts is ended, by its pid, when the test ends.
 from __future__ import annotations
 
 import contextlib
-import importlib
+import importlib.util
 import json
 import os
 import select
@@ -21,6 +21,16 @@ from signal import SIGKILL, SIGTERM
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
+# The ways to run handlers, as far as they are there.
+MODES = {
+    "default": [],
+    "greenlets": ["--greenlets", "100"],
+    "threads": ["--threads", "8"],
+    "gevent": ["--green", "gevent"],
+}
+if importlib.util.find_spec("gevent") is None:
+    del MODES["gevent"]
+SIDE_BY_SIDE = [mode for mode in MODES if mode != "default"]
 PATIENCE = 20.0  # seconds: how long anything may take before a test calls it a hang
 
 

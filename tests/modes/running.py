@@ -1,4 +1,4 @@
-"""The ways to run handlers, and servers of them."""
+"""Servers in each of the ways to run handlers."""
 
 from __future__ import annotations
 
@@ -6,18 +6,10 @@ import itertools
 import os
 from pathlib import Path
 
-from harness import PATIENCE, Server, wait_for
+from harness import MODES, PATIENCE, Server, wait_for
 
 HERE = Path(__file__).resolve().parent
 SITES = HERE / "served"
-
-MODES = {
-    "default": [],
-    "greenlets": ["--greenlets", "100"],
-    "gevent": ["--green", "gevent"],
-    "threads": ["--threads", "8"],
-}
-SIDE_BY_SIDE = [mode for mode in MODES if mode != "default"]
 
 # How a handler may be at work when its time is up (served/work.py).
 WAYS_TO_BE_LATE = {

@@ -10,8 +10,8 @@ import pytest
 from fake_http import FakeHttp
 from fake_mysql import FakeMysql
 from fake_postgres import FakePostgres
-from harness import ROOT, wait_for
-from running import MODES, Site
+from harness import MODES, ROOT, wait_for
+from running import Site
 from tools import get
 
 AT_ONCE = 20

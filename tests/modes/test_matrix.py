@@ -6,9 +6,9 @@ import signal
 from contextlib import ExitStack
 
 import pytest
-from harness import alive, wait_for
+from harness import MODES, SIDE_BY_SIDE, alive, wait_for
 from load import Load
-from running import MODES, SIDE_BY_SIDE, WAYS_TO_BE_LATE, Site, piece_of, read_head
+from running import WAYS_TO_BE_LATE, Site, piece_of, read_head
 from tools import content, get, post, vanish
 
 FRAMEWORKS = ["plain", "flask", "django", "falcon"]

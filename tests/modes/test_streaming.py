@@ -8,8 +8,8 @@ import time
 from contextlib import ExitStack
 
 import pytest
-from harness import PATIENCE, wait_for
-from running import MODES, SIDE_BY_SIDE, piece_of, read_head, rest_of
+from harness import MODES, PATIENCE, SIDE_BY_SIDE, wait_for
+from running import piece_of, read_head, rest_of
 from served.blocks import BLOCK, block
 from tools import content, get, post, quiet_for, slow_client, vanish, wake
 

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from harness import PATIENCE, wait_for
-from running import MODES, SITES, read_head, rest_of
+from harness import MODES, PATIENCE, wait_for
+from running import SITES, read_head, rest_of
 from tools import content, get, post, slow_client, wake
 
 LARGE = 3_000_000

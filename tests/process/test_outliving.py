@@ -1,7 +1,6 @@
 """Connections outlive workers: no reload, no scaling, no limit of a worker ends one."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import random
@@ -12,20 +11,12 @@ import time
 import keepers
 import pytest
 from handing import pid_of, request
-from harness import PATIENCE, Client, alive, children, name, wait_for
+from harness import MODES, PATIENCE, Client, alive, children, name, wait_for
 from keepers import Keepers
 from seen import ask, clients, kinds, kinds_at_rest, quiet, service
 
 SECONDS = float(os.environ.get("FASTFORK_CHAOS_SECONDS", "5"))
 SEED = int(os.environ.get("FASTFORK_CHAOS_SEED", random.randrange(1 << 32)))
-MODES = {
-    "default": [],
-    "greenlets": ["--greenlets", "100"],
-    "threads": ["--threads", "8"],
-    "gevent": ["--green", "gevent"],
-}
-if importlib.util.find_spec("gevent") is None:
-    del MODES["gevent"]
 # Whoever should be handed on and is not is found out by the end of the test: nobody lingers.
 FLAGS = ("--reload-linger", "0", "--graceful-timeout", "2h", "--keep-alive", "24h")
 

@@ -1,7 +1,6 @@
 """Workers share the connections of their service by what each has to do."""
 
 import collections
-import importlib.util
 import os
 import signal
 import socket
@@ -9,17 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import Client, Server, wait_for
+from harness import MODES, Client, Server, wait_for
 
 WIRE = Path(__file__).resolve().parent.parent / "wire"
-MODES = {
-    "default": [],
-    "greenlets": ["--greenlets", "100"],
-    "threads": ["--threads", "8"],
-    "gevent": ["--green", "gevent"],
-}
-if importlib.util.find_spec("gevent") is None:
-    del MODES["gevent"]
 
 
 def serve(*flags, workers):

@@ -11,8 +11,7 @@ from contextlib import ExitStack, suppress
 
 import pytest
 from apps_bodies import WAYS, size_of
-from harness import PATIENCE, Client, Server, wait_for
-from test_waits import ALL, MODES
+from harness import MODES, PATIENCE, SIDE_BY_SIDE, Client, Server, wait_for
 from tools import HERE, MIB, PATIENT, content, get, post, quiet_for, status_kib, vanish
 
 STREAM = ["--request-buffering", "stream", "--body-min-rate", "0"]
@@ -155,7 +154,7 @@ def visit(visitors):
 LITTLE = ["--body-memory", "2MiB", "--max-body-memory", "3MiB"]
 
 
-@pytest.mark.parametrize("mode", ALL)
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("buffering", BUFFERINGS)
 @pytest.mark.parametrize("memory", [[], LITTLE], ids=["", "little memory"])
 def test_every_size_framing_and_way(served, mode, buffering, memory):
@@ -266,7 +265,7 @@ def test_chunks_beyond_max_body(buffering):
 
 
 # -- reads of a streamed body ------------------------------------------------------------
-@pytest.mark.parametrize("mode", ALL)
+@pytest.mark.parametrize("mode", MODES)
 def test_a_line_without_end_costs_as_much_as_any_body(served, mode):
     """Its pieces are put together once.  (Each time that some came it took half a minute.)"""
     server = served(mode, *STREAM)
@@ -284,13 +283,12 @@ def test_a_read_of_more_than_there_can_be(served):
         assert client.read_response().body == b"abcdef"
 
 
-INTERRUPTED = [(mode, "deadline") for mode in ["greenlets", "threads", "gevent"]]
-INTERRUPTED += [("gevent", "timeout"), ("gevent", "kill")]
+INTERRUPTED = [(mode, "deadline") for mode in SIDE_BY_SIDE]
+if "gevent" in MODES:
+    INTERRUPTED += [("gevent", "timeout"), ("gevent", "kill")]
 
 
-@pytest.mark.parametrize("mode, by", [
-    pytest.param(mode, by, marks=ALL[-1].marks if mode == "gevent" else ())
-    for mode, by in INTERRUPTED])
+@pytest.mark.parametrize("mode, by", INTERRUPTED)
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "once"])
 def test_an_interrupted_read_has_read_nothing(served, mode, by, way):
     """Its next one begins where it did."""
@@ -328,7 +326,7 @@ def test_a_deadline_comes_to_a_thread_that_reads_all_the_time():
         assert client.read_response().status == 504
 
 
-@pytest.mark.parametrize("mode", ALL)
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("handler", ["reads", "waits"])
 def test_two_readers_at_once(served, mode, handler):
     """Each record comes to one of them; who comes second is told."""

@@ -1,27 +1,16 @@
 """Handlers that wait: fastfork.sleep, wait_readable, wait_writable, in every mode."""
 
 import contextlib
-import importlib.util
 import json
 import select
 import signal
 import time
 
 import pytest
-from harness import Server, wait_for
+from harness import MODES, SIDE_BY_SIDE, Server, wait_for
 from tools import HERE, PATIENT, get, post, quiet_for, slow_client, status_kib, vanish, wake
 
-MODES = {
-    "default": [],
-    "greenlets": ["--greenlets", "100"],
-    "threads": ["--threads", "8"],
-    "gevent": ["--green", "gevent"],
-}
-without_gevent = pytest.mark.skipif(
-    importlib.util.find_spec("gevent") is None, reason="gevent is not there")
-ALL = [pytest.param(mode, marks=without_gevent) if mode == "gevent" else mode for mode in MODES]
-SIDE_BY_SIDE = ALL[1:]
-IN_LOOP = ALL[:2]
+IN_LOOP = ["default", "greenlets"]
 
 
 def serve(mode, *flags, **options):
@@ -56,19 +45,19 @@ def ask(server, target):
 
 
 # -- arguments ---------------------------------------------------------------------------
-@pytest.mark.parametrize("mode", ALL[:3])
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "gevent"])
 def test_what_bad_arguments_raise(modes, mode):
     found = modes(mode).get("/bad").body.decode().split()
     assert found == [*["ValueError"] * 3, "TypeError", *["ValueError"] * 4, "AttributeError",
                      "OSError", "OSError"]
 
 
-@pytest.mark.parametrize("mode", ALL)
+@pytest.mark.parametrize("mode", MODES)
 def test_readiness_ends_and_files(modes, mode):
     assert modes(mode).get("/ready").body == b"fftttttttt"
 
 
-@pytest.mark.parametrize("mode", ALL)
+@pytest.mark.parametrize("mode", MODES)
 def test_two_wait_for_the_same_descriptor(modes, mode):
     one, other = ask(modes(mode), "/same"), ask(modes(mode), "/same")
     with one, other:
@@ -89,7 +78,7 @@ def test_a_descriptor_that_is_closed_while_it_is_waited_for(modes, mode):
             assert client.get("/ready").status == 200
 
 
-@pytest.mark.parametrize("mode", ALL)
+@pytest.mark.parametrize("mode", MODES)
 def test_waits_in_threads_greenlets_and_children(modes, mode):
     assert set(json.loads(modes(mode).get("/elsewhere").body.lower().replace(b"'", b'"'))) == {True}
 
@@ -125,7 +114,7 @@ def test_a_handler_that_does_not_wait_costs_no_switch(modes, mode):
     assert stats(server)["switches"] == before
 
 
-@pytest.mark.parametrize("mode", ALL)
+@pytest.mark.parametrize("mode", MODES)
 def test_each_request_keeps_its_context(modes, mode):
     clients = [ask(modes(mode), f"/variable?value={n}") for n in range(6)]
     for n, client in enumerate(clients):
@@ -134,7 +123,7 @@ def test_each_request_keeps_its_context(modes, mode):
 
 
 # -- output meanwhile --------------------------------------------------------------------
-@pytest.mark.parametrize("mode", ALL)
+@pytest.mark.parametrize("mode", MODES)
 def test_what_is_left_of_a_response_goes_out_while_the_handler_waits(mode):
     size = 20_000_000
     with serve(mode, "--graceful-timeout", "1s") as server:
@@ -167,7 +156,7 @@ def test_a_client_that_vanishes_does_not_end_a_wait_before_the_response():
         assert "met RequestTimeout" in server.stderr
 
 
-@pytest.mark.parametrize("mode", [*IN_LOOP, ALL[3]])
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "threads"])
 def test_a_deadline_ends_a_wait(mode):
     with serve(mode, "--request-timeout", "200ms", "--request-grace", "30s") as server:
         assert server.get("/told?when=before").status == 504
@@ -178,7 +167,7 @@ def test_a_deadline_ends_a_wait(mode):
 
 
 # -- the end -----------------------------------------------------------------------------
-@pytest.mark.parametrize("mode", ALL)
+@pytest.mark.parametrize("mode", MODES)
 def test_handlers_that_sleep_may_finish(mode):
     with serve(mode, "--graceful-timeout", "10s") as server:
         with ask(server, "/slept?t=0.5") as client:
@@ -215,7 +204,7 @@ def test_connections_whose_handlers_sleep_do_not_rest(mode, number, tmp_path):
         assert "ERROR" not in server.stderr and "killed" not in server.stderr
 
 
-@pytest.mark.parametrize("mode", ALL)
+@pytest.mark.parametrize("mode", MODES)
 def test_handlers_that_sleep_too_long_are_cut_off(mode):
     with serve(mode, "--graceful-timeout", "1s") as server:
         with ask(server, "/slept?t=60") as client:
@@ -229,7 +218,7 @@ def test_handlers_that_sleep_too_long_are_cut_off(mode):
 
 
 # -- bodies ------------------------------------------------------------------------------
-@pytest.mark.parametrize("mode", ALL)
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("how", "pieces"), [("lines", 6), ("small", 8), ("whole", 1)])
 def test_bodies_that_come_slowly(modes, mode, how, pieces):
     with modes(mode).connect() as client:
@@ -242,7 +231,7 @@ def test_bodies_that_come_slowly(modes, mode, how, pieces):
         assert client.get("/hello").body == b"hello"
 
 
-@pytest.mark.parametrize("mode", ALL)
+@pytest.mark.parametrize("mode", MODES)
 def test_a_body_that_breaks_off(modes, mode):
     server = modes(mode)
     before = server.stderr.count("met BodyError 400")
@@ -258,7 +247,7 @@ def test_a_body_that_breaks_off(modes, mode):
     wait_for(lambda: server.stderr.count("met BodyError 400") == before + 2)
 
 
-@pytest.mark.parametrize("mode", ALL)
+@pytest.mark.parametrize("mode", MODES)
 def test_a_body_that_stalls_after_a_wait(mode):
     """The wait for it begins when the loop looks at nothing."""
     flags = ["--request-buffering", "stream", "--body-timeout", "300ms", "--liveness-timeout", "0"]
@@ -269,7 +258,7 @@ def test_a_body_that_stalls_after_a_wait(mode):
         assert time.monotonic() - begun < 4
 
 
-@pytest.mark.parametrize("mode", ALL)
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("way", ["", "&write=1"])
 def test_a_slow_reader_stops_the_handler(modes, mode, way):
     server = modes(mode)
@@ -296,7 +285,7 @@ def test_a_slow_reader_stops_the_handler(modes, mode, way):
 
 
 # -- whatever goes wrong -----------------------------------------------------------------
-@pytest.mark.parametrize("mode", ALL)
+@pytest.mark.parametrize("mode", MODES)
 def test_exceptions_end_no_worker(modes, mode):
     server = modes(mode)
     before = server.workers()
@@ -307,7 +296,7 @@ def test_exceptions_end_no_worker(modes, mode):
     assert server.workers() == before
 
 
-@pytest.mark.parametrize("mode", ALL)
+@pytest.mark.parametrize("mode", MODES)
 def test_children_that_come_back(modes, mode):
     server = modes(mode)
     with server.connect() as client:
@@ -316,7 +305,7 @@ def test_children_that_come_back(modes, mode):
             assert client.get("/hello").body == b"hello"
 
 
-@pytest.mark.parametrize("mode", ALL)
+@pytest.mark.parametrize("mode", MODES)
 def test_a_large_upload_beside_others(modes, mode):
     with modes(mode).connect() as client:
         assert client.request(post("/read?how=whole", b"x" * 3_000_000)).body == b"3000000 in 1"
