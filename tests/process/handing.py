@@ -52,7 +52,9 @@ class Site:
             for client in those:
                 pid_of(client)
             self.wait_even(0)  # where they came one after the other, some may have gone on
-            return [(client, pid_of(client)) for client in those]
+            before = self.counts()
+            found = [(client, pid_of(client)) for client in those]
+            return found if self.counts() == before else []
 
         found = self._shared_out(number, connect or self.connect, holders)
         self.before = self.counts()[0]
@@ -73,7 +75,8 @@ class Site:
         return self._shared_out(number, self.connect, holders)
 
     def _shared_out(self, number, connect, holders):
-        """Try until it is so; `holders(clients)` are pairs of a client and its worker."""
+        """Try until it is so; `holders(clients)` are pairs of a client and its worker, or nothing
+        if that has changed meanwhile."""
         before = self.connections()
         while True:
             those = [connect() for _ in range(number)]
