@@ -1,6 +1,5 @@
 """Clients and the workers to which their connections belong."""
 
-import collections
 import socket
 import struct
 from contextlib import ExitStack
@@ -47,38 +46,57 @@ class Site:
 
     def crowd(self, number=16, connect=None):
         """`number` clients who have had an answer, by the worker that gave it, the most first.
-        Each worker has two at least: one that has had no core for a while may have none."""
-        while True:
-            clients = [(connect or self.connect)() for _ in range(number)]
-            for client in clients:
+        Each worker has two at least, and none so many that some would be handed on for it: a
+        sibling that has had no core for a while may have left it all of them."""
+        def holders(those):
+            for client in those:
                 pid_of(client)
             self.wait_even(0)  # where they came one after the other, some may have gone on
-            found = collections.defaultdict(list)
-            for client in clients:
-                found[pid_of(client)].append(client)
-            if all(len(found[pid]) >= 2 for pid in self.server.workers()):
-                self.before = self.counts()[0]
-                return sorted(found.items(), key=lambda one: -len(one[1]))
-            for client in clients:
-                client.close()
+            before = self.counts()
+            found = [(client, pid_of(client)) for client in those]
+            return found if self.counts() == before else []
+
+        found = self._shared_out(number, connect or self.connect, holders)
+        self.before = self.counts()[0]
+        return found
 
     def silent(self, number=16):
         """The same with clients who have said nothing."""
-        ports = {client.sock.getsockname()[1]: client
-                 for client in [self.connect() for _ in range(number)]}
+        def holders(those):
+            ports = {client.sock.getsockname()[1]: client for client in those}
 
-        def holders():
-            return {port: pid for pid in self.server.workers()
-                    for port in clients(pid, self.server.port) if port in ports}
+            def look():
+                return [(ports[port], pid) for pid in self.server.workers()
+                        for port in clients(pid, self.server.port) if port in ports]
 
-        wait_for(lambda: len(holders()) == number, message=lambda: "not all are accepted")
-        found = collections.defaultdict(list)
-        for port, pid in holders().items():
-            found[pid].append(ports[port])
-        return sorted(found.items(), key=lambda one: -len(one[1]))
+            wait_for(lambda: len(look()) == number, message=lambda: "not all are accepted")
+            return look()
+
+        return self._shared_out(number, self.connect, holders)
+
+    def _shared_out(self, number, connect, holders):
+        """Try until it is so; `holders(clients)` are pairs of a client and its worker, or nothing
+        if that has changed meanwhile."""
+        before = self.connections()
+        while True:
+            those = [connect() for _ in range(number)]
+            found = {pid: [] for pid in self.server.workers()}
+            for client, pid in holders(those):
+                found[pid].append(client)
+            share = number // len(found)
+            if all(len(some) >= 2 and abs(len(some) - share) <= share // 4 + 1
+                   for some in found.values()):
+                return sorted(found.items(), key=lambda one: -len(one[1]))
+            for client in those:
+                client.close()
+            wait_for(lambda: self.connections() <= before, message=lambda: str(self.workers()))
 
     def workers(self):
         return service(self.control)["workers"]
+
+    def connections(self):
+        """That are open, of all workers."""
+        return sum(one["connections"] for one in self.workers())
 
     def counts(self):
         """Connections handed out and in, of all workers that live."""

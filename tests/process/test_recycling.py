@@ -125,8 +125,7 @@ def test_a_hog_that_is_busy_all_the_time_is_killed_too(web, gate):
     (hog,) = server.workers()
     with server.connect() as client:
         client.send(f"GET /grow?300 HTTP/1.1\r\nHost: x\r\nGate: {gate.path}\r\n\r\n".encode())
-        gate.reached()
-        assert client.at_eof()
+        assert client.at_eof()  # nobody opens the gate, and it may be killed before it is there
     server.wait_stderr(f"Worker {hog} of web:app is killed: it uses ")
     server.wait_stderr("web.py")  # where it was
 

@@ -184,10 +184,7 @@ def test_without_a_pair_a_resting_connection_is_served_once_more(web):
     with server.connect() as client:
         part_them(server, client)
         assert client.get("/pid").header("Connection") is None
-        server.signal(signal.SIGHUP)
-        wait_for(lambda: len(server.workers()) == 2)
-        server.wait_stderr(" is ready.")
-        wait_for(lambda: int(server.get("/pid").body) != old)  # it does not accept any more
+        reload(server, 2)  # which is over when the old one has acted on it
         response = client.get("/pid")
         assert int(response.body) == old and response.header("Connection") == "close"
         assert client.at_eof()

@@ -28,6 +28,7 @@ def test_as_json(start, control):
     server = start("small_apps:pid", "--control", str(control), workers=3)
     for _ in range(5):
         server.get("/")
+    wait_for(lambda: sum(worker["requests"] for worker in service(control)["workers"]) == 5)
     done = status("--control", control, "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
