@@ -19,14 +19,16 @@ status=0
 case $build in
 *tsan)
     # A process that has found a race goes on, and its exit status tells of it, which the tests see.
-    env LD_PRELOAD="$(library libtsan.so)" \
+    library=$(library libtsan.so)
+    env LD_PRELOAD="$library" \
         TSAN_OPTIONS="die_after_fork=0:exitcode=66:log_path=$reports/report:${TSAN_OPTIONS:-}" \
         PYTHONPATH="$build" "$@" || status=$? ;;
 *)
     # Undefined behaviour is an illegal instruction, so that there is one library that reports.
     # Python's own leaks are none of ours, and the tests that watch memory want a small quarantine.
     asan=detect_leaks=0:quarantine_size_mb=4:abort_on_error=1:handle_sigill=1
-    env LD_PRELOAD="$(library libasan.so)" ASAN_OPTIONS="$asan:log_path=$reports/report" \
+    library=$(library libasan.so)
+    env LD_PRELOAD="$library" ASAN_OPTIONS="$asan:log_path=$reports/report" \
         PYTHONMALLOC=malloc FASTFORK_EXPECT_DEBUG=1 PYTHONPATH="$build" "$@" || status=$? ;;
 esac
 for report in "$reports"/*; do
