@@ -25,10 +25,12 @@ case $build in
         PYTHONPATH="$build" "$@" || status=$? ;;
 *)
     # Undefined behaviour is an illegal instruction, so that there is one library that reports.
+    # Greenlet throws C++ exceptions, which the sanitizer only knows of if libstdc++ is there first.
     # Python's own leaks are none of ours, and the tests that watch memory want a small quarantine.
     asan=detect_leaks=0:quarantine_size_mb=4:abort_on_error=1:handle_sigill=1
     library=$(library libasan.so)
-    env LD_PRELOAD="$library" ASAN_OPTIONS="$asan:log_path=$reports/report" \
+    throws=$(library libstdc++.so.6)
+    env LD_PRELOAD="$library:$throws" ASAN_OPTIONS="$asan:log_path=$reports/report" \
         PYTHONMALLOC=malloc FASTFORK_EXPECT_DEBUG=1 PYTHONPATH="$build" "$@" || status=$? ;;
 esac
 for report in "$reports"/*; do
