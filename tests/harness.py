@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 
+from fastfork import _core
+
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
 # The ways to run handlers, as far as they are there.
@@ -89,6 +91,8 @@ class Server:
                     f"ended before it was ready: {self.process.wait()}\n{self.stderr}")
             line += data
         self.ready = json.loads(line)
+        # Servers of another build would pass the tests of this one.
+        assert cores(self.pid) <= {os.path.realpath(_core.__file__)}, cores(self.pid)
         return self.ready
 
     # -- what it said ------------------------------------------------------------------
@@ -369,6 +373,12 @@ def name(pid):
         return Path(f"/proc/{pid}/comm").read_text(errors="replace").rstrip("\n")
     except OSError:
         return ""
+
+
+def cores(pid):
+    """Files of the compiled core that the process has loaded."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return {line.split(maxsplit=5)[5] for line in lines if "/fastfork/_core." in line}
 
 
 def alive(pid):

@@ -57,6 +57,8 @@ cdef int handler_ended(Worker w, Exchange ex) except -1:
 
 cdef int handler_beside(Worker w, Exchange ex) except -1:
     ex.thread = PyThread_get_thread_ident()
+    if ex.timed_out and w.mode == MODE_THREADS:     # while it waited for this thread
+        timeout_raise(ex)
     try:
         handler_run(w, ex)
     except BaseException as e:

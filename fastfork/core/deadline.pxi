@@ -69,8 +69,13 @@ cdef int timeout_in_greenlet(Worker w, Exchange ex) except -1:
 cdef int timeout_in_thread(Worker w, Exchange ex) except -1:
     ex.timed_out = True
     ex.answer_at = w.now + ANSWER_AFTER
-    if ex.thread:                       # else it waits for one
-        PyThreadState_SetAsyncExc(ex.thread, <PyObject*>RequestTimeout)
+    if ex.thread:                       # else it waits for one, and meets it there
+        timeout_raise(ex)
+    return 0
+
+
+cdef int timeout_raise(Exchange ex) except -1:
+    PyThreadState_SetAsyncExc(ex.thread, <PyObject*>RequestTimeout)
     return 0
 
 

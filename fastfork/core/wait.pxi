@@ -57,8 +57,11 @@ def extend_deadline(seconds):
             deadline_note(w, ex.deadline)
             loop_wake(w)
             turn_want(w)
-        if ex.timed_out:                # caught, and there is more to do: a new deadline holds
+        if ex.timed_out:                # caught, or on its way: a new deadline holds
             ex.timed_out = False
+            if ex.answer_at:
+                ex.answer_at = 0
+                timeout_revoke(ex)
             if ex.timeout is not None:
                 timeout_tell(w, ex)
 

@@ -4,6 +4,8 @@ import os
 import re
 from pathlib import Path
 
+from harness import cores
+
 from fastfork import _core
 
 SOURCE = Path(__file__).resolve().parents[2] / "fastfork"
@@ -49,3 +51,10 @@ def test_parts_call_only_downwards():
 
 def test_the_build_is_the_one_that_was_asked_for():
     assert os.environ.get("FASTFORK_EXPECT_DEBUG", "0") == str(int(_core.DEBUG))
+
+
+def test_servers_run_the_core_that_is_tested(serve):
+    """(The harness looks at every master; no test would otherwise fail if it saw nothing.)"""
+    server = serve("fastfork.demo:app")
+    for pid in [server.pid, *server.molds(), *server.workers()]:
+        assert cores(pid) == {os.path.realpath(_core.__file__)}

@@ -155,6 +155,23 @@ def test_a_thread_that_cannot_be_reached(begin):
     assert site.text(name) == ""
 
 
+def test_more_time_at_the_last_moment(begin):
+    """RequestTimeout was on its way to a handler that asks for more time before it meets it."""
+    site = begin("plain_site:app", "threads", "--request-timeout", "300ms", "--request-grace", "1h")
+    with site.server.connect() as client:
+        client.get("/extends?for=350")      # 504 if that took much longer here
+    assert "RequestTimeout" not in site.server.stderr
+
+
+def test_a_handler_that_begins_when_its_time_is_up(begin):
+    """It meets RequestTimeout all the same."""
+    site = begin("late_threads:app", "threads", "--request-timeout", "300ms",
+                 "--request-grace", "1h")
+    with site.server.connect() as client:
+        assert client.get("/late?name=x&how=computes").status == 504
+    site.server.wait_stderr("RequestTimeout is raised in it")
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_deadline_does_not_hit_who_comes_next(begin, mode):
     """A handler that ends at its deadline leaves nothing behind for the next one, which runs at

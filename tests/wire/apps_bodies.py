@@ -47,9 +47,11 @@ def size_of(seeded):
 @path
 def state(environ, start_response, query):
     """What the worker has, this request not counted."""
-    found = _core._running().stats()
+    found, counters = _core._running().stats(), _core.counters() or {}
+    for pooled in "exchanges", "buffers", "carriers":
+        counters.pop(pooled, None)      # some are kept for the next requests
     return answer(start_response, {
-        "pid": os.getpid(), "counters": _core.counters(),
+        "pid": os.getpid(), "counters": counters,
         **{name: found[name] for name in ("connections", "in_flight", "held", "spooled")}})
 
 
