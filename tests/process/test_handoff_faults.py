@@ -8,7 +8,7 @@ import signal
 import pytest
 from handing import Handler, pid_of, request, stand
 from harness import PATIENCE, alive, children, wait_for
-from seen import clients, descriptors, pair_of, quiet, sockets
+from seen import ask, clients, descriptors, pair_of, quiet, sockets
 
 RETIRE = signal.SIGRTMIN + 8  # fastfork/worker.py
 
@@ -125,6 +125,29 @@ def doing(one, pid):
     """What the worker says that it does."""
     (found,) = [worker["doing"] for worker in one.workers() if worker["pid"] == pid]
     return found
+
+
+# -- a worker that has died ----------------------------------------------------------------
+def test_what_it_had_counts_for_nothing(site, stopped):
+    """However long nobody has its place: it was killed when it did not go."""
+    one = site("--graceful-timeout", "1h", "--liveness-timeout", "0", workers=3)
+    crowd = dict(one.crowd(90))
+    stays, *go = sorted((worker["number"], worker["pid"]) for worker in one.workers())
+    for _, pid in go:
+        stopped(pid)
+    ask(one.control, {"command": "scale", "workers": 1})
+    for _, pid in go:
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda pid=pid: pid not in [worker["pid"] for worker in one.workers()])
+    clients = crowd[stays[1]]
+    while len(clients) > 8:
+        clients.pop().close()
+    wait_for(lambda: [worker["connections"] for worker in one.workers()] == [8])
+    ask(one.control, {"command": "scale", "workers": 2})
+    # Eight would be less than the mean if one of those who died had its thirty still.
+    wait_for(lambda: [worker["connections"] for worker in one.workers()] == [4, 4],
+             message=lambda: f"{one.workers()}\n{one.server.stderr}")
+    assert {pid_of(client) for client in clients} == set(one.server.workers())
 
 
 # -- no room ---------------------------------------------------------------------------------
