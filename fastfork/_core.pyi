@@ -319,6 +319,10 @@ def slot_read(slot: Buffer) -> dict[str, Any]:
     and parts may belong to different requests.  Texts are printable ASCII.  A slot of zeros has no
     worker yet.  ValueError if it is too short."""
 
+def slot_vacate(slot: Buffer) -> None:
+    """The worker that had the slot is gone: it is as before the worker began, but for the pid.
+    ValueError if it is too short."""
+
 def sleep(seconds: float) -> None:
     """Wait; handlers of other requests run meanwhile if there may be several in progress.
 

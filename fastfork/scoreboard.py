@@ -25,7 +25,7 @@ class Scoreboard:
         self._free: list[int] = []  # given back
 
     def take(self) -> int:
-        """A slot that nobody has, empty.  OSError if there is none."""
+        """A slot that nobody has, empty but perhaps for a pid.  OSError if there is none."""
         if self._free:
             number = self._free.pop()
         elif self._unused < self._slots:
@@ -33,11 +33,11 @@ class Scoreboard:
             self._unused += 1
         else:
             raise OSError(errno.ENOSPC, "the scoreboard is full")
-        self.view(number)[:] = bytes(_core.SLOT_SIZE)
         return number
 
     def give_back(self, number: int) -> None:
-        """The worker that had the slot is gone."""
+        """The worker that had the slot is gone: its siblings must not count with it any more."""
+        _core.slot_vacate(self.view(number))
         self._free.append(number)
 
     def whole(self) -> memoryview:

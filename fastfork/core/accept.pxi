@@ -4,6 +4,8 @@
 cdef enum:
     ACCEPT_BURST = 4            # connections that an only worker takes per wake-up
     ACCEPT_PAUSE = 100          # ms without accepting when there are no descriptors left
+    BUSY_MOST = 100             # looks at the pair while a sibling has it, and us between them
+    BUSY_PAUSE = 100
 
 
 # PEP 3333: SERVER_NAME and SERVER_PORT can never be empty, also where there is no port.
@@ -125,11 +127,15 @@ cdef int accept_rung(Worker w) except -1:
 
 cdef int accept_handed(Worker w) except -1:
     """A connection of a sibling's."""
+    cdef int took
     if not w.handoff.armed:
         return accept_missed(w)
     if left_to_sibling(w, HANDED_PATIENCE):
         return accept_yield(w)
-    return accept_starved(w) if handoff_take(w) == -2 else 0
+    took = handoff_take(w)
+    if took == TAKE_STARVED:
+        return accept_starved(w)
+    return accept_yield(w) if took == TAKE_BUSY else 0
 
 
 cdef int accept_pause(Worker w) except -1:
@@ -140,10 +146,14 @@ cdef int accept_pause(Worker w) except -1:
 cdef int accept_rest(Worker w) except -1:
     """The end of accepting.  Whoever the kernel has connected already may have sent a request;
     afterwards the listeners are closed, so that nobody else is kept waiting for nothing."""
-    cdef int i
+    cdef int i, took = 1, busy = 0
     cdef int64_t before
-    while handoff_take(w) == 1:         # what siblings have put there, and nobody else may take
-        pass
+    # What siblings have put there, and nobody else may take.
+    while took == 1 or (took == TAKE_BUSY and busy < BUSY_MOST):
+        took = handoff_take(w)
+        if took == TAKE_BUSY:
+            busy += 1
+            nap(BUSY_PAUSE)
     for i in range(w.listener_count):
         w.listeners[i].armed = True     # also if the end comes before the beginning
         while w.listeners[i].armed:

@@ -208,8 +208,9 @@ cdef int conn_event(Worker w, conn_t* c, uint32_t events) except -1:
     if conn_streams(c):
         return conn_readable(w, c)
     # Readable, or still armed for the response before, but it has no turn now.  Only here, where it
-    # happens, is the price of an epoll_ctl paid; going back to rest arms it again.
-    return conn_interest(w, c, 0)
+    # happens, is the price of an epoll_ctl paid; going back to rest arms it again.  A reset must be
+    # heard of all the same.
+    return conn_interest(w, c, EPOLLERR)
 
 
 cdef inline bint conn_streams(conn_t* c) noexcept:

@@ -17,12 +17,14 @@ from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.errno cimport (
     EAGAIN,
     EBADF,
+    EBUSY,
     ECONNRESET,
     EEXIST,
     EINTR,
     EMFILE,
     ENFILE,
     ENOBUFS,
+    ENOLCK,
     ENOMEM,
     ENOTCONN,
     EPERM,
@@ -211,6 +213,9 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef extern from *:
     """
     #include <sys/socket.h>
+    #include <errno.h>
+    #include <fcntl.h>
+    #include <sched.h>
     #include <string.h>
     #include <unistd.h>
 
@@ -234,25 +239,61 @@ cdef extern from *:
         return sendmsg(exit, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
 
+    /* Whoever has the entry may take messages out, but only one at a time: a lock of the kernel's
+       that ends with its process.  0 or -1, EBUSY if somebody has it. */
+    static int entry_lock(int entry) {
+        struct flock all;
+        int attempt;
+        memset(&all, 0, sizeof all);
+        all.l_type = F_WRLCK;
+        all.l_whence = SEEK_SET;
+        for (attempt = 0; fcntl(entry, F_SETLK, &all) < 0; attempt++) {
+            if (errno != EAGAIN && errno != EACCES)
+                return -1;
+            if (attempt == 10) {        /* two system calls long, unless it lost its core then */
+                errno = EBUSY;
+                return -1;
+            }
+            sched_yield();
+        }
+        return 0;
+    }
+
+    static void entry_unlock(int entry) {
+        struct flock all;
+        memset(&all, 0, sizeof all);
+        all.l_type = F_UNLCK;
+        all.l_whence = SEEK_SET;
+        fcntl(entry, F_SETLK, &all);
+    }
+
     /* Receive such a message.  Returns what recvmsg(2) does; `fd` is -1 if not exactly one
-       descriptor came with it. */
+       descriptor came with it.  With EBUSY, as of entry_lock, or EMFILE, when the process can have
+       no more descriptors, the message stays where it is.  For that it is received twice: at first
+       it is only looked at, which gives us the descriptor all the same. */
     static ssize_t descriptor_receive(int entry, int *fd, void *head, size_t n,
                                       void *rest, size_t m) {
+        enum { MOST = 8 };
         struct iovec parts[2] = {{head, n}, {rest, m}};
-        union { struct cmsghdr align; char room[CMSG_SPACE(8 * sizeof(int))]; } control;
-        struct msghdr message;
+        union { struct cmsghdr align; char room[CMSG_SPACE(MOST * sizeof(int))]; } control;
+        struct msghdr message, nothing;
         struct cmsghdr *c;
-        int have = 0, other;
+        int have = 0, other, failed = 0;
         size_t i;
         memset(&message, 0, sizeof message);
+        memset(&nothing, 0, sizeof nothing);
         message.msg_iov = parts;
         message.msg_iovlen = 2;
         message.msg_control = &control;
         message.msg_controllen = sizeof control;
         *fd = -1;
-        ssize_t done = recvmsg(entry, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-        if (done < 0)
-            return done;
+        if (entry_lock(entry) < 0)
+            return -1;
+        ssize_t done = recvmsg(entry, &message, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        if (done < 0) {
+            failed = errno;
+            message.msg_controllen = 0;
+        }
         for (c = CMSG_FIRSTHDR(&message); c != NULL; c = CMSG_NXTHDR(&message, c)) {
             if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
                 continue;
@@ -268,6 +309,14 @@ cdef extern from *:
             close(*fd);
             *fd = -1;
         }
+        if (done >= 0 && have < MOST && message.msg_flags & MSG_CTRUNC) {
+            failed = EMFILE;
+            done = -1;
+        }
+        if (done >= 0)
+            recvmsg(entry, &nothing, MSG_DONTWAIT);
+        entry_unlock(entry);
+        errno = failed;
         return done;
     }
     """

@@ -10,7 +10,11 @@
 #   3. If the pair is full, a connection stays and is tried again; if it is broken (a new master
 #      that does not know our record has taken over), it stays for good.
 #   4. Whoever takes one out judges the record: of another version, or none, it is refused, and
-#      closed.  Before that descriptors must be left, or the kernel would drop it.
+#      closed.
+#   5. Where there is no descriptor left for it, the kernel would drop it, and a thread of the
+#      application may have the last one at any moment.  So the record is looked at first, which
+#      gives us the descriptor, and only then taken out; meanwhile nobody else takes any, or both
+#      would have the same.
 
 cdef enum:
     HANDOFF_AGAIN = 10          # ms: before what found no room is tried again
@@ -18,6 +22,8 @@ cdef enum:
     LEVEL_MOST = 64             # connections that go at one look
     INSERT_STEPS = 64
     GUESTS = 64                 # other addresses than our own
+    TAKE_STARVED = -2           # handoff_take: there is no descriptor left (errno)
+    TAKE_BUSY = -3              # ... a sibling is about to take one
 
 
 cdef int handoff_init(Worker w, object pair) except -1:
@@ -111,23 +117,22 @@ cdef int handoff_broken(Worker w) except -1:
 
 
 cdef int handoff_take(Worker w) except -1:
-    """Take one out of the pair and go on with it: 1, or 0 if there is none, -2 if there is no
-    descriptor left for it."""
+    """Take one out of the pair and go on with it: 1, or 0 if there is none, or TAKE_*: it stays."""
     cdef record_t r
     cdef conn_t* c
     cdef epoll_event event
     cdef listener_t* listener
-    cdef int fd, spare
+    cdef int fd
     cdef ssize_t n
     if w.handoff.entry.fd < 0:
         return 0
-    spare = fcntl(w.handoff.entry.fd, F_DUPFD_CLOEXEC, 3)
-    if spare < 0:
-        return -2
-    close(spare)
     n = descriptor_receive(w.handoff.entry.fd, &fd, &r, sizeof(r), w.buffer, BUFFER_SIZE)
     if n < 0 and (again() or errno == ENOMEM or errno == ENOBUFS):
         return 0
+    if n < 0 and errno == EBUSY:
+        return TAKE_BUSY
+    if n < 0 and (errno == EMFILE or errno == ENOLCK):
+        return TAKE_STARVED
     if n <= 0:
         return handoff_broken(w)
     if not record_valid(&r, n, fd):

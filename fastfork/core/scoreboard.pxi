@@ -8,7 +8,9 @@
 #   2. `request_started` is 0 unless a handler runs.  A handler that waits (park.pxi) does not run.
 #   3. Whoever sees that no handler runs must not see an old heartbeat with it: both are written in
 #      one go.
-#   4. A reader believes nothing: lengths and characters are checked, because a worker that was
+#   4. A worker that has died can say nothing more: the master empties its slot when it buries it, so
+#      that its siblings do not go on counting with what it had.
+#   5. A reader believes nothing: lengths and characters are checked, because a worker that was
 #      killed for its memory's sake may have written anything.
 
 cdef size_t SLOT_BYTES = (sizeof(slot_t) + 63) // 64 * 64
@@ -149,6 +151,22 @@ cdef inline void slot_busy(Worker w) noexcept:
 
 cdef str slot_text(const char* p, size_t n, size_t most):
     return printable(PyUnicode_DecodeLatin1(p, <Py_ssize_t>min(n, most), NULL))
+
+
+def slot_vacate(slot):
+    """What the worker had counts for nobody any more.  Its pid stays: siblings_look would take a
+    row of zeros for the end of the slots."""
+    cdef Py_buffer view
+    cdef int64_t pid
+    PyObject_GetBuffer(slot, &view, PyBUF_WRITABLE)
+    try:
+        if view.len < <Py_ssize_t>sizeof(slot_t):
+            raise ValueError(f"a slot is {SLOT_SIZE} bytes, not {view.len}")
+        pid = (<slot_t*>view.buf).pid
+        memset(view.buf, 0, sizeof(slot_t))
+        (<slot_t*>view.buf).pid = pid
+    finally:
+        PyBuffer_Release(&view)
 
 
 def slot_read(slot):

@@ -8,8 +8,9 @@ cdef enum:
 
 
 cdef int conn_interest(Worker w, conn_t* c, uint32_t events) except -1:
-    """What epoll shall report.  0 also takes the descriptor out, so that not even an error that
-    is known already is reported again and again."""
+    """What epoll shall report; errors it always does, EPOLLERR stands for these alone.  0 also
+    takes the descriptor out, so that not even an error that is known already is reported again and
+    again."""
     cdef epoll_event event
     if c.interest == events or c.watch.fd < 0:
         return 0

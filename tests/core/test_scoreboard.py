@@ -82,6 +82,18 @@ def test_a_new_worker_begins_anew(wire, slot):
     assert not any(any(v) if isinstance(v, list) else v for v in found.values())
 
 
+def test_a_slot_whose_worker_is_gone(wire, slot):
+    """Its pid stays, so that nobody takes it for the end of the slots."""
+    slot[:] = b"\xff" * len(slot)
+    made = wire(print, slot=slot)
+    made.feed(b"nonsense\r\n\r\n")
+    _core.slot_vacate(slot)
+    found = _core.slot_read(slot)
+    assert found.pop("pid") == os.getpid()
+    empty = _core.slot_read(bytes(_core.SLOT_SIZE))
+    assert found == {key: value for key, value in empty.items() if key != "pid"}
+
+
 def test_the_memory_is_let_go(balance, slot):
     made = Wire(print, slot=slot)
     with pytest.raises(BufferError):

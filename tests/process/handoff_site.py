@@ -1,6 +1,8 @@
 """The application of the hand-off tests."""
 
 import array
+import ctypes
+import fcntl
 import json
 import os
 import socket
@@ -57,6 +59,14 @@ def look(environ, start_response):
     return answer(start_response, f"{os.getpid()} {whole} {len(pairs)}")
 
 
+def snatch(environ, start_response):
+    """How many times the next recvmsg is to find no descriptor left (snatch.c); answers how many
+    of those before are left."""
+    left = ctypes.c_int.in_dll(ctypes.CDLL(None), "snatch")
+    before, left.value = left.value, int(environ["QUERY_STRING"])
+    return answer(start_response, f"{os.getpid()} {before}")
+
+
 # -- what an application should not do -------------------------------------------------------
 def _sockets(environ):
     """A copy of each of the sockets whose inodes are in the query string."""
@@ -84,6 +94,23 @@ def narrow(environ, start_response):
     for sock in _sockets(environ):
         with sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    return pid(environ, start_response)
+
+
+def hold(environ, start_response):
+    """Keep others from taking anything out, in a child, until a file appears."""
+    reader, writer = os.pipe()
+    socks = _sockets(environ)
+    if os.fork() == 0:
+        for sock in socks:
+            fcntl.lockf(sock, fcntl.LOCK_EX)
+        os.write(writer, b"x")
+        with open(environ["HTTP_GATE"]) as gate:
+            gate.read()
+        os._exit(0)
+    os.read(reader, 1)
+    for descriptor in (reader, writer, *(sock.detach() for sock in socks)):
+        os.close(descriptor)
     return pid(environ, start_response)
 
 
@@ -147,9 +174,9 @@ def leaks(environ, start_response):
 
 PATHS = {
     "/pid": pid, "/wait": wait, "/burn": burn, "/show": show, "/count": count,
-    "/receive": receive, "/wait_and_open": wait_and_open, "/look": look,
-    "/break_off": break_off, "/narrow": narrow, "/litter": litter,
-    "/wait_and_forge": wait_and_forge, "/leaks": leaks,
+    "/receive": receive, "/wait_and_open": wait_and_open, "/look": look, "/snatch": snatch,
+    "/break_off": break_off, "/narrow": narrow, "/hold": hold,
+    "/litter": litter, "/wait_and_forge": wait_and_forge, "/leaks": leaks,
 }  # fmt: skip
 
 

@@ -4,12 +4,15 @@ import contextlib
 import os
 import resource
 import signal
+import subprocess
+from pathlib import Path
 
 import pytest
 from handing import Handler, pid_of, request, stand
 from harness import PATIENCE, alive, children, wait_for
-from seen import clients, descriptors, pair_of, quiet, sockets
+from seen import ask, clients, descriptors, pair_of, quiet, sockets
 
+HERE = Path(__file__).parent
 RETIRE = signal.SIGRTMIN + 8  # fastfork/worker.py
 
 
@@ -127,6 +130,51 @@ def doing(one, pid):
     return found
 
 
+def test_a_sibling_that_stands_still_while_it_takes_one_out(site, gates):
+    """Nobody else takes any until it goes on, or has ended; nor does anybody try all the time."""
+    one = site(workers=2)
+    (busy, (first, *others)), (free, (other, *_)) = one.crowd(12)
+    held = gates()
+    inodes = ",".join(map(str, pair_of(one.server)))
+    other.send(request(f"/hold?{inodes}", f"Gate: {held.path}"))
+    held.reached()
+    assert int(other.read_response().body) == free
+    handler = Handler("waits", first, gates())
+    for client in others:
+        client.send(request("/pid"))
+    assert pid_of(other) == free
+    used = cpu(free)
+    assert quiet(others[0].sock, 1.0)
+    assert cpu(free) - used < 0.5
+    held.open()
+    assert {int(client.read_response().body) for client in others} == {free}
+    assert handler.end() == busy
+    one.wait_even(len(others))
+
+
+# -- a worker that has died ----------------------------------------------------------------
+def test_what_it_had_counts_for_nothing(site, stopped):
+    """However long nobody has its place: it was killed when it did not go."""
+    one = site("--graceful-timeout", "1h", "--liveness-timeout", "0", workers=3)
+    crowd = dict(one.crowd(90))
+    stays, *go = sorted((worker["number"], worker["pid"]) for worker in one.workers())
+    for _, pid in go:
+        stopped(pid)
+    ask(one.control, {"command": "scale", "workers": 1})
+    for _, pid in go:
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda pid=pid: pid not in [worker["pid"] for worker in one.workers()])
+    clients = crowd[stays[1]]
+    while len(clients) > 8:
+        clients.pop().close()
+    wait_for(lambda: [worker["connections"] for worker in one.workers()] == [8])
+    ask(one.control, {"command": "scale", "workers": 2})
+    # Eight would be less than the mean if one of those who died had its thirty still.
+    wait_for(lambda: [worker["connections"] for worker in one.workers()] == [4, 4],
+             message=lambda: f"{one.workers()}\n{one.server.stderr}")
+    assert {pid_of(client) for client in clients} == set(one.server.workers())
+
+
 # -- no room ---------------------------------------------------------------------------------
 def lowest_free(pid):
     taken = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
@@ -188,6 +236,23 @@ def test_one_after_the_other_where_there_is_room_for_one(site, gate):
     gate.open()
     assert int(first.read_response().body) == busy
     assert pid_of(other) == poor
+
+
+@pytest.mark.parametrize("mode", [[], ["--threads", "4"]], ids=["default", "threads"])
+def test_the_last_descriptor_goes_while_a_connection_is_taken_out(site, tmp_path, mode):
+    """To a thread of the application, say: the connection stays in the queue, and is not lost."""
+    library = tmp_path / "snatch.so"
+    subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-o", library, HERE / "snatch.c"], check=True)
+    preload = ":".join(filter(None, [os.environ.get("LD_PRELOAD"), str(library)]))
+    one = site(*mode, workers=2, env={"LD_PRELOAD": preload})
+    crowd = dict(one.crowd(12))
+    (_, stays), (_, goes) = sorted((worker["number"], worker["pid"]) for worker in one.workers())
+    assert crowd[stays][0].get("/snatch?5").body == b"%d 0" % stays
+    ask(one.control, {"command": "scale", "workers": 1})
+    wait_for(lambda: not alive(goes))
+    assert [pid_of(client) for client in crowd[goes]] == [stays] * len(crowd[goes])
+    assert crowd[stays][0].get("/snatch?0").body == b"%d 0" % stays  # they were all met
+    assert "cannot accept: Too many open files" in one.server.stderr
 
 
 def test_a_queue_that_is_full(site, gate, stopped):

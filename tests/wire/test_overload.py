@@ -107,6 +107,30 @@ def test_who_waits_too_long_is_refused_and_the_connection_goes_on(mode, tmp_path
         assert full.worker()["refused"] == 4
 
 
+@pytest.mark.parametrize("before", ["nothing", "the end", "a request"])
+@pytest.mark.parametrize("mode", SIDE_BY_SIDE)
+def test_who_is_gone_has_no_place_and_who_listens_has(mode, before, tmp_path):
+    """A reset ends the wait, whatever came before it; the end of what a client sends does not."""
+    with Full(mode, tmp_path) as full:
+        half, gone = full.queue(2)
+        full.wait_queued(2)
+        half.sock.shutdown(socket.SHUT_WR)
+        if before == "the end":
+            gone.sock.shutdown(socket.SHUT_WR)
+        elif before == "a request":
+            gone.send(get("/hello"))
+        with full.server.connect() as other:    # the loop answers, after it has heard of these
+            other.send(b"\0")
+            assert other.read_response().status == 400
+        vanish(gone)
+        full.wait_queued(1)
+        full.open()
+        assert half.read_response().body == b"hello" and half.at_eof()
+        half.close()
+        wait_for(lambda: full.worker()["in_flight"] == 0)
+        assert full.worker()["requests"] == 3   # those of the holders and of half
+
+
 @pytest.mark.parametrize("mode", SIDE_BY_SIDE)
 def test_a_streamed_body_is_refused(mode, tmp_path):
     """When it is complete, as the last of the handlers is not for bodies to come."""
