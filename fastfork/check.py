@@ -153,7 +153,7 @@ def _import(what: Recipe, parent: int) -> Report:
     except Exception as error:
         sentence = f"Cannot import {what.reference}: {error!r}."
         return Report(False, sentence, traceback.format_exc())
-    if what.preload == "auto" and (left := snapshot.found()):
+    if what.preload == "auto" and (left := worker.left_behind(settings, snapshot)):
         sentence += f"; its import leaves behind {', '.join(left)}, "
         sentence += "so each worker imports for itself"
     return Report(True, sentence)

@@ -31,6 +31,15 @@ def patch() -> None:
     monkey.patch_all()
 
 
+def made_anew() -> tuple[int, ...]:
+    """Descriptors that `after_fork` replaces: epoll's of the hub, which whatever is imported may
+    have called into being (a queue.SimpleQueue is enough)."""
+    import gevent
+
+    fd = gevent.get_hub().loop.fileno()
+    return () if fd is None else (fd,)
+
+
 def after_fork() -> None:
     """In a worker that was forked after `patch`: what gevent has made for the mold is not ours."""
     import gevent

@@ -144,7 +144,9 @@ def _import(plan: Plan) -> app.Application | None:
             application = worker.load(plan.settings, plan.reference)
             worker.take_over_signals()
             stacks.register(plan.stacks)
-            found = tuple(snapshot.found()) if plan.settings.preload == "auto" else ()
+            found: list[str] = []
+            if plan.settings.preload == "auto":
+                found = worker.left_behind(plan.settings, snapshot)
     except app.BootError as failure:
         plan.channel.send(Report(False, failure.sentence, failure.trace).message())
         return None
@@ -152,7 +154,7 @@ def _import(plan: Plan) -> app.Application | None:
         sentence = f"Cannot preload {plan.reference}: {error!r}."
         plan.channel.send(Report(False, sentence, traceback.format_exc()).message())
         return None
-    plan.channel.send(Report(not found, remains=found).message())
+    plan.channel.send(Report(not found, remains=tuple(found)).message())
     return None if found else application
 
 

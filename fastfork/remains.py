@@ -17,6 +17,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,8 +40,9 @@ class Snapshot(NamedTuple):
     descriptors: frozenset[tuple[int, str]]  # with what /proc says that they are
     sockets: frozenset[str]  # a duplicate of one of them is nothing new
 
-    def found(self) -> list[str]:
-        """What has come since and must not be shared, each as a part of a sentence.
+    def found(self, spared: Collection[int] = ()) -> list[str]:
+        """What has come since and must not be shared, each as a part of a sentence; but for the
+        descriptors that are `spared`.
 
         Waits up to `SETTLE` seconds for threads that are about to end.
         """
@@ -48,7 +50,7 @@ class Snapshot(NamedTuple):
         while (threads := self._threads()) and time.monotonic() < end:
             _sleep(_LOOK_AGAIN)
         try:
-            return [*threads, *self._descriptors()]
+            return [*threads, *self._descriptors(spared)]
         except FileNotFoundError:
             return [*threads, "what cannot be seen, as /proc is not mounted"]
         except OSError as error:
@@ -73,9 +75,11 @@ class Snapshot(NamedTuple):
             left[-1] += f" (comm {name!r})"
         return left
 
-    def _descriptors(self) -> list[str]:
+    def _descriptors(self, spared: Collection[int]) -> list[str]:
         left = []
         for fd, target in sorted(_descriptors() - self.descriptors):
+            if fd in spared:
+                continue
             what = None
             if target == _EPOLL:
                 what = "an event loop's epoll"

@@ -14,7 +14,7 @@ import traceback
 from select import POLLIN, poll  # by name: gevent replaces it
 from typing import NamedTuple, Protocol, cast
 
-from fastfork import _core, app, hooks, log, stacks
+from fastfork import _core, app, hooks, log, remains, stacks
 from fastfork.bells import Siblings
 from fastfork.channel import Channel, Report
 from fastfork.config import Settings
@@ -193,6 +193,15 @@ def load(settings: Settings, served: app.Served) -> app.Application:
     application = app.load(served, dict(settings.global_conf))
     hooks.load(settings)
     return application
+
+
+def left_behind(settings: Settings, snapshot: remains.Snapshot) -> list[str]:
+    """What `load` has left since `snapshot` that workers forked from this process cannot share."""
+    if settings.green == "off":
+        return snapshot.found()
+    from fastfork import hub
+
+    return snapshot.found(hub.made_anew())
 
 
 def _greeting(plan: Plan) -> str:

@@ -140,6 +140,21 @@ thread.join()
     assert imports(tmp_path) == server.molds()
 
 
+def test_the_hub_of_gevent_is_no_obstacle(web, tmp_path):
+    """Django's import makes such a queue, and that makes the hub, which has an epoll."""
+    server = web("import queue\nmine = queue.SimpleQueue()\n" + COUNTS, "--green", "gevent",
+                 workers=2)
+    assert imports(tmp_path) == server.molds()
+    assert json.loads(server.get("/").body)["pid"] in server.workers()
+
+
+def test_an_event_loop_left_by_the_import_under_gevent(web, tmp_path):
+    server = web("import ctypes\nctypes.CDLL(None).epoll_create1(0)\n" + COUNTS, "--green",
+                 "gevent", workers=2)
+    server.wait_stderr("an event loop's epoll")
+    assert set(server.workers()) <= set(imports(tmp_path)) and len(imports(tmp_path)) == 3
+
+
 def test_a_mold_that_dies_is_replaced_when_it_is_needed(web, tmp_path):
     server = web(COUNTS, workers=2)
     (mold,) = server.molds()
