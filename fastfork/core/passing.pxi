@@ -6,7 +6,7 @@
 
 cdef enum:
     RECORD_MAGIC = 0x6b726f66   # "fork"
-    RECORD_VERSION = 2          # from 2 on, whoever takes one out locks the pair
+    RECORD_VERSION = 1
 
 HANDOFF_VERSION = RECORD_VERSION
 
