@@ -400,7 +400,8 @@ class Master:
         try:
             return self._obey(request["command"], request.get("service"), request)
         except ConfigError as error:
-            for sentence in error.sentences:
+            # `fastfork status NAME` asks every server of the user: that is nothing to log.
+            for sentence in error.sentences if request["command"] != "status" else ():
                 logger.error("Control socket, %s: %s", request["command"], sentence)
             raise ControlError(str(error).removesuffix(".")) from None
 

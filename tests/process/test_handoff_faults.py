@@ -235,7 +235,7 @@ def test_one_after_the_other_where_there_is_room_for_one(site, gate):
         assert int(client.read_response().body) == poor
     gate.open()
     assert int(first.read_response().body) == busy
-    assert pid_of(other) == poor
+    assert pid_of(other) in (poor, busy)  # which has fewer than its share now
 
 
 @pytest.mark.parametrize("mode", [[], ["--threads", "4"]], ids=["default", "threads"])

@@ -122,7 +122,7 @@ def test_a_request_id_of_its_own(board, gate):
 
 
 @pytest.mark.parametrize("target", ["/" + "a" * 9000, "/%0d%0a%1b[31m", "/'\"<>\\"])
-def test_whatever_the_target_is(board, gates, target):
+def test_whatever_the_target_is(board, control, gates, target):
     """It is cut, and nothing of it reaches a terminal as it is."""
     server, read = board("small_apps:wait")
     gate = gates()
@@ -132,8 +132,9 @@ def test_whatever_the_target_is(board, gates, target):
         (slot,) = read()
         assert slot["path"].startswith(target[:20])
         done = subprocess.run(
-            [sys.executable, "-m", "fastfork", "status", str(server.pid)],
+            [sys.executable, "-m", "fastfork", "status", "--control", str(control)],
             capture_output=True, env=dict(os.environ))
+        assert b" GET " + target[:10].encode() in done.stdout, done
         assert all(32 <= byte < 127 or byte == 10 for byte in done.stdout)
         gate.open()
         assert client.read_response().status == 200

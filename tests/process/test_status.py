@@ -121,6 +121,16 @@ def test_a_silent_client_does_not_hold_up_the_server(start, control):
         assert server.stop() == 0
 
 
+def test_to_be_asked_for_somebody_else_s_service_is_nothing_to_log(start, control):
+    """`fastfork status NAME` asks every server of the user."""
+    server = start("small_apps:pid", "--control", str(control))
+    answer = ask(control, {"command": "status", "service": "absent"})
+    assert answer == {"error": "There is no service 'absent'"}
+    assert "ERROR" not in server.stderr
+    assert "error" in ask(control, {"command": "reload", "service": "absent"})
+    server.wait_stderr("[ERROR] Control socket, reload: There is no service 'absent'.")
+
+
 def test_what_is_no_command(start, control):
     server = start("small_apps:pid", "--control", str(control))
     assert "error" in ask(control, {"command": "explode"})
