@@ -2,8 +2,10 @@
 
 import array
 import json
+import mmap
 import os
 import socket
+import time
 
 from small_apps import answer, pid, wait
 
@@ -55,6 +57,34 @@ def look(environ, start_response):
         os.write(writer, b"x")
         whole += os.read(reader, 1) == b"x"
     return answer(start_response, f"{os.getpid()} {whole} {len(pairs)}")
+
+
+def fork(environ, start_response):
+    """Stand at the gate, then fork until a file appears.  How many children had a connection."""
+    path = environ["QUERY_STRING"]
+    large = mmap.mmap(-1, 128 << 20)  # whose copy takes the kernel a while
+    large.madvise(mmap.MADV_NOHUGEPAGE)
+    for start in range(0, len(large), mmap.PAGESIZE):
+        large[start] = 1
+    with open(path) as gate:
+        gate.read()
+    having = 0
+    while not os.path.exists(path + ".over"):
+        child = os.fork()
+        if child == 0:
+            os._exit(any(map(_connected, range(256))))
+        having += os.waitpid(child, 0)[1] != 0
+        time.sleep(0.003)  # for whoever hands them on, to have its own copy of what it writes
+    return answer(start_response, str(having))
+
+
+def _connected(descriptor):
+    """Is it a TCP connection?"""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as sock:
+            return sock.family == socket.AF_INET and bool(sock.getpeername())
+    except OSError:
+        return False
 
 
 # -- what an application should not do -------------------------------------------------------
@@ -149,7 +179,7 @@ PATHS = {
     "/pid": pid, "/wait": wait, "/burn": burn, "/show": show, "/count": count,
     "/receive": receive, "/wait_and_open": wait_and_open, "/look": look,
     "/break_off": break_off, "/narrow": narrow, "/litter": litter,
-    "/wait_and_forge": wait_and_forge, "/leaks": leaks,
+    "/wait_and_forge": wait_and_forge, "/leaks": leaks, "/fork": fork,
 }  # fmt: skip
 
 
