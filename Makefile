@@ -1,7 +1,7 @@
 # make serve    build, and serve the demo application on 127.0.0.1:8000 with 4 workers
 # make example  build, and run the four services of examples/nova_like and their client
 # make test     build, and run the whole test suite
-# They make what they need in .venv; nothing but python3 (with venv), a C compiler and make is
+# They make what they need in .venv; nothing but python3 (venv and headers), a C compiler and make is
 # expected to be there.
 
 PYTHON ?= python3

@@ -236,6 +236,7 @@ cdef struct lookout_t:              # the thread that looks when a handler keeps
     int stop
     uint32_t turns                  # how often there was something (modulo 2**32)
     int64_t since                   # us: when the one that runs was called (0: the loop runs)
+    bint forking                    # the handler forks, and has the lock meanwhile
     int64_t after                   # us: handoff_after (0: off, or there is nobody to hand over to)
     int rung                        # our bell was, and the loop has not heard of it
     int waiting                     # looks in a row that found somebody who waits to be accepted

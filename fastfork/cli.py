@@ -264,6 +264,23 @@ _PARTS: dict[str, Callable[[Subparsers[_Parser]], None]] = {
 }
 
 
+# What flags of gunicorn are here that are called otherwise (docs/migrating.md).
+_GUNICORN = {
+    "-k": "--green' or '--threads",
+    "--worker-class": "--green' or '--threads",
+    "-t": "--request-timeout",
+    "--timeout": "--request-timeout",
+    "--worker-connections": "--max-connections",
+    "--limit-request-line": "--max-request-line",
+    "--limit-request-fields": "--max-fields",
+    "--limit-request-field_size": "--max-head",
+    "--pythonpath": "--python-path",
+    "--env": "--environment",
+    "--access-logfile": "--access-log",
+    "--access-logformat": "--access-log-format",
+}
+
+
 def _known_flags(command: str) -> Sequence[str]:
     if _PARTS[command] is _add_control:
         from fastfork import commands
@@ -311,9 +328,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     arguments, unknown = parser(command).parse_known_args(joined)
     if unknown:
         flag = unknown[0].split("=")[0]
-        raise ConfigError(
-            f"There is no flag or argument {flag!r}{perhaps(flag, _known_flags(arguments.command))}"
-            f", see fastfork {arguments.command} --help.")
+        known = _known_flags(arguments.command)
+        meant = _GUNICORN.get(flag) if "--bind" in known else None
+        meant = f" (perhaps '{meant}' is meant)" if meant else perhaps(flag, known)
+        raise ConfigError(f"There is no flag or argument {flag!r}{meant}, "
+                          f"see fastfork {arguments.command} --help.")  # fmt: skip
     return arguments
 
 

@@ -476,15 +476,31 @@ cdef class _SignalWake:
 # a descriptor out of the epoll set nor tells the client, and should the child return from the
 # handler it would go on as a second worker.  So it closes its copies at once, and ends where the
 # application is done with it; and we, who cannot know when it gets to that, take descriptors out of
-# the epoll set before closing them from then on.
+# the epoll set before closing them from then on.  Meanwhile the lookout gives none of them away:
+# the kernel copies descriptors first and memory later, so one that goes in between would stay open
+# in the child, which does not know of it, and its client would not see the end of the connection.
 
 _running = None     # weak reference to the worker that runs in this process
 
 
+def _forks():
+    # Another thread that forks does without: it may be made to wait for the GIL before it is done,
+    # and the loop, which has it, for the lock.
+    cdef Worker w = _running() if _running is not None else None
+    if (w is not None and w.lookout.threaded and AT_ONCE_GET(w.lookout.since)
+            and PyThread_get_thread_ident() == w.thread):
+        pthread_mutex_lock(&w.lookout.lock)
+        w.lookout.forking = True
+
+
 def _forked_here():
     cdef Worker w = _running() if _running is not None else None
-    if w is not None:
-        w.forked = True
+    if w is None:
+        return
+    w.forked = True
+    if w.lookout.forking:
+        w.lookout.forking = False
+        pthread_mutex_unlock(&w.lookout.lock)
 
 
 def _forked_away():
@@ -494,6 +510,7 @@ def _forked_away():
     if w is None:
         return
     w.stranger = True
+    w.lookout.forking = False
     w.lookout.threaded = False          # it has no copy, and its lock may be taken for ever
     w.slot = &w.own_slot                # the other one is the worker's
     w.slot_method = None
@@ -507,4 +524,4 @@ def _forked_away():
             c = c.next
 
 
-os.register_at_fork(after_in_parent=_forked_here, after_in_child=_forked_away)
+os.register_at_fork(before=_forks, after_in_parent=_forked_here, after_in_child=_forked_away)

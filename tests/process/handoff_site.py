@@ -4,8 +4,10 @@ import array
 import ctypes
 import fcntl
 import json
+import mmap
 import os
 import socket
+import time
 
 from small_apps import answer, pid, wait
 
@@ -65,6 +67,34 @@ def snatch(environ, start_response):
     left = ctypes.c_int.in_dll(ctypes.CDLL(None), "snatch")
     before, left.value = left.value, int(environ["QUERY_STRING"])
     return answer(start_response, f"{os.getpid()} {before}")
+
+
+def fork(environ, start_response):
+    """Stand at the gate, then fork until a file appears.  How many children had a connection."""
+    path = environ["QUERY_STRING"]
+    large = mmap.mmap(-1, 128 << 20)  # whose copy takes the kernel a while
+    large.madvise(mmap.MADV_NOHUGEPAGE)
+    for start in range(0, len(large), mmap.PAGESIZE):
+        large[start] = 1
+    with open(path) as gate:
+        gate.read()
+    having = 0
+    while not os.path.exists(path + ".over"):
+        child = os.fork()
+        if child == 0:
+            os._exit(any(map(_connected, range(256))))
+        having += os.waitpid(child, 0)[1] != 0
+        time.sleep(0.003)  # for whoever hands them on, to have its own copy of what it writes
+    return answer(start_response, str(having))
+
+
+def _connected(descriptor):
+    """Is it a TCP connection?"""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as sock:
+            return sock.family == socket.AF_INET and bool(sock.getpeername())
+    except OSError:
+        return False
 
 
 # -- what an application should not do -------------------------------------------------------
@@ -175,7 +205,7 @@ def leaks(environ, start_response):
 PATHS = {
     "/pid": pid, "/wait": wait, "/burn": burn, "/show": show, "/count": count,
     "/receive": receive, "/wait_and_open": wait_and_open, "/look": look, "/snatch": snatch,
-    "/break_off": break_off, "/narrow": narrow, "/hold": hold,
+    "/fork": fork, "/break_off": break_off, "/narrow": narrow, "/hold": hold,
     "/litter": litter, "/wait_and_forge": wait_and_forge, "/leaks": leaks,
 }  # fmt: skip
 

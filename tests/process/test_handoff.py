@@ -456,6 +456,23 @@ def test_the_number_of_a_descriptor_that_was_given_away(site, gate):
     assert second.get("/look").body.split() == [b"%d" % busy, b"40", b"40"]
 
 
+def test_a_handler_that_forks_meanwhile(site, gates):
+    """No child has a connection that was handed on while it was made: it would keep that open."""
+    one = site(workers=2)
+    for _ in range(4):  # it takes luck
+        (busy, (first, *others)), (_, rest) = one.crowd(160)
+        gate = gates()
+        stand(first, gate, "/fork")
+        gate.open()
+        for client in others:
+            assert pid_of(client) != busy
+        with open(f"{gate.path}.over", "w"):
+            pass
+        assert first.read_response().body == b"0"
+        for client in (first, *others, *rest):
+            client.close()
+
+
 def test_the_counts_on_the_scoreboard(site, gate):
     one = site(workers=3)
     (busy, (first, *others)), *_ = one.crowd(18)
