@@ -284,7 +284,7 @@ def take(work, names, options, cores):
                 rows[name]["rounds"].append(running[name].round(options.seconds))
                 return rows[name]
 
-            for step in [start] + options.rounds * [one_round]:
+            for step in [start] + options.rounds * work.often * [one_round]:
                 for name in names:
                     if "error" in rows.get(name, {}):
                         continue
@@ -368,8 +368,8 @@ def show(work, rows, options):
         *([("fastfork p50", "beside_p50"), ("p99", "beside_p99"), ("p99.9", "beside_p999")]
           if work.open_loop else []),
         ("peak MiB", "peak")]
-    table.show(f"{work.name}: {work.title} ({load(work, options.seconds)}; {options.rounds} "
-               "rounds, medians)", columns, [cells(row) for row in rows],
+    table.show(f"{work.name}: {work.title} ({load(work, options.seconds)}; "
+               f"{options.rounds * work.often} rounds, medians)", columns, list(map(cells, rows)),
                [work.note] if work.note else [])
 
 
@@ -485,8 +485,8 @@ def estimate(chosen, rounds, seconds):
         servers_each = 2 if work.log or work.open_loop else 1
         opening = work.idle * 3e-4 + (0.5 if work.idle else 0)
         warm_up = WARM_UP * (2 if work.open_loop else 1)
-        total += len(names) * (servers_each * (START + warm_up)
-                               + rounds * (servers_each * (seconds + PAUSE) + opening))
+        each_round = servers_each * (seconds + PAUSE) + opening
+        total += len(names) * (servers_each * (START + warm_up) + rounds * work.often * each_round)
     return total
 
 
