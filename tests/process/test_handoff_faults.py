@@ -242,7 +242,8 @@ def test_one_after_the_other_where_there_is_room_for_one(site, gate):
 def test_the_last_descriptor_goes_while_a_connection_is_taken_out(site, tmp_path, mode):
     """To a thread of the application, say: the connection stays in the queue, and is not lost."""
     library = tmp_path / "snatch.so"
-    subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-o", library, HERE / "snatch.c"], check=True)
+    compiler = os.environ.get("CC", "cc")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, HERE / "snatch.c"], check=True)
     preload = ":".join(filter(None, [os.environ.get("LD_PRELOAD"), str(library)]))
     one = site(*mode, workers=2, env={"LD_PRELOAD": preload})
     crowd = dict(one.crowd(12))
