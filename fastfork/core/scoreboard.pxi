@@ -8,8 +8,8 @@
 #   2. `request_started` is 0 unless a handler runs.  A handler that waits (park.pxi) does not run.
 #   3. Whoever sees that no handler runs must not see an old heartbeat with it: both are written in
 #      one go.
-#   4. A worker that has died can say nothing more: the master empties its slot when it buries it, so
-#      that its siblings do not go on counting with what it had.
+#   4. When the master buries a worker it empties its slot, so that its siblings do not go on
+#      counting with what it had.
 #   5. A reader believes nothing: lengths and characters are checked, because a worker that was
 #      killed for its memory's sake may have written anything.
 
