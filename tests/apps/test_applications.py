@@ -182,7 +182,7 @@ def test_requests_that_came_while_the_worker_was_busy(probe, tmp_path):
     """A time that ran out while a handler kept the worker from looking is no time-out: what
     has come in the meantime is read first."""
     flags = ["--keep-alive", "--head-timeout", "--body-timeout"]
-    server = probe(*[word for flag in flags for word in (flag, "300ms")])
+    server = probe(*[word for flag in flags for word in (flag, "1s")])
     with server.connect() as idle, server.connect() as head, server.connect() as body:
         head.send(b"GET / HT")
         body.send(b"POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 8\r\n\r\nfour")
@@ -191,7 +191,7 @@ def test_requests_that_came_while_the_worker_was_busy(probe, tmp_path):
             idle.send(get("/"))
             head.send(b"TP/1.1\r\nHost: test\r\n\r\n")
             body.send(b"more")
-            let_pass(0.6)
+            let_pass(1.3)
         assert idle.read_response().status == 200
         assert head.read_response().status == 200
         assert json.loads(body.read_response().body)["size"] == 8

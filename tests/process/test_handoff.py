@@ -174,7 +174,7 @@ def test_half_a_head(site, gate):
 
 def test_a_head_byte_by_byte_from_worker_to_worker(site, gates):
     """Each piece finds another worker busy: the head is together in the end."""
-    one = site(workers=2)
+    one = site("--head-timeout", "1h", workers=2)
     (here, (first, moved, *_)), (there, (second, *_)) = one.crowd(12)
     data = request("/show", "X-Whole: value")
     pieces = [data[n:n + 16] for n in range(0, len(data), 16)]

@@ -92,16 +92,18 @@ def kept_since(environ, start_response, query):
 
 @path
 def interrupted(environ, start_response, query):
-    """The same by one way; each time that a read is interrupted it is begun again."""
+    """The same by one way; each time that a read is interrupted it is begun again.  It is for reads
+    that wait: a thread can be interrupted where its read has just returned, so there is time for
+    that, and no end to it after the last interruption."""
     body, length, digest = environ["wsgi.input"], 0, hashlib.sha256()
     read, size, times = WAYS[query["way"]], int(query["n"]), 0
     while True:
+        environ["fastfork.extend_deadline"](0.1 if times < int(query["times"]) else 3600)
         try:
             piece = bounded(read, body, size, query)
         except (fastfork.RequestTimeout, *of_gevent()) as error:
             times += 1
             say(environ, f"interruption {times} of {query['name']}: {type(error).__name__}")
-            environ["fastfork.extend_deadline"](0.1)
             continue
         if not piece:
             return answer(start_response, [length, digest.hexdigest()])

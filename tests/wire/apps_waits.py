@@ -135,7 +135,7 @@ order = []
 
 @path
 def ordered(environ, start_response, query):
-    sleep(environ, query["t"])
+    sleep(environ, max(0.0, float(query["from"]) + float(query["t"]) - time.monotonic()))
     order.append(query["t"])
     return answer(start_response, " ".join(order))
 

@@ -300,8 +300,8 @@ def test_an_interrupted_read_has_read_nothing(served, mode, by, way):
     data = b"".join(b"line %d %b\n" % (n, b"-" * (n % 500)) for n in range(1700))
     pieces = [data[i:i + 100_000] for i in range(0, len(data), 100_000)]
     with server.connect() as client:
-        client.send(post(f"/interrupted?name={name}&by={by}&way={way}&n=250000",
-                         b"", "Transfer-Encoding: chunked"))
+        client.send(post(f"/interrupted?name={name}&by={by}&way={way}&n=250000"
+                         f"&times={len(pieces)}", b"", "Transfer-Encoding: chunked"))
         for number, piece in enumerate(pieces):
             # Its end comes with the beginning of the next one, as do the ends of lines.
             client.send(b"%x\r\n%b" % (len(piece), piece))

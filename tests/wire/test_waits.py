@@ -88,7 +88,8 @@ def test_waits_in_threads_greenlets_and_children(modes, mode):
 def test_sleepers_wake_in_the_order_of_their_times(modes, mode):
     server = modes(mode)
     times = ["0.36", "0.24", "0.12", "0.3", "0.18", "0.06"]
-    clients = [ask(server, f"/ordered?t={t}") for t in times]
+    soon = time.monotonic() + 0.5  # when all of them sleep
+    clients = [ask(server, f"/ordered?from={soon}&t={t}") for t in times]
     last = max((c.read_response().body for c in clients), key=len)
     for client in clients:
         client.close()
