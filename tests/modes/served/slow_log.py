@@ -1,8 +1,9 @@
 """Writing that RequestTimeout was raised takes longer, once, than the handler's next deadline."""
 
+from work import computes, note
+
 import fastfork
 from fastfork.log import logger
-from work import computes, note
 
 
 def slow(record):
