@@ -71,6 +71,20 @@ cdef int handler_beside(Worker w, Exchange ex) except -1:
     return 0
 
 
+cdef int timeout_swallowed(Worker w, object e) noexcept:
+    """The log has ended with this exception.  If it was the handler's RequestTimeout, it is raised
+    again: in threads nobody can know where it will be met."""
+    cdef Exchange ex = exchange_here(w)
+    if ex is not None and ex.beside and ex.timeout is e:
+        ex.timeout = None
+        ex.timed_out = False
+        if ex.deadline:
+            deadline_note(w, ex.deadline)
+            loop_wake(w)
+            turn_want(w)
+    return 0
+
+
 # -- threads -------------------------------------------------------------------------------
 
 cdef int thread_start(Worker w) except -1:

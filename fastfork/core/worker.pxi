@@ -267,8 +267,8 @@ cdef class Worker:
         self.telling += 1
         try:
             self.log_(level, text, error)
-        except BaseException:   # no memory, too deep a stack: there is nobody left to tell
-            pass
+        except BaseException as e:  # no memory, too deep a stack: there is nobody left to tell
+            timeout_swallowed(self, e)
         finally:
             self.telling -= 1
         return 0

@@ -163,6 +163,14 @@ def test_more_time_at_the_last_moment(begin):
     assert "RequestTimeout" not in site.server.stderr
 
 
+def test_the_log_swallows_no_deadline(begin):
+    """It came while the core wrote that the one before it was raised."""
+    site = begin("slow_log:app", "threads", "--request-timeout", "300ms", "--request-grace", "1h")
+    with site.server.connect() as client:
+        assert client.get("/").status == 504
+    site.wait_note("in the log")
+
+
 def test_a_handler_that_begins_when_its_time_is_up(begin):
     """It meets RequestTimeout all the same."""
     site = begin("late_threads:app", "threads", "--request-timeout", "300ms",
