@@ -462,6 +462,7 @@ def test_the_pair_of_a_service_that_the_new_master_does_not_have(realm, upgrade)
     new = upgrade(server)
     assert server.wait() == 0
     assert server.stderr.count(NOT_TAKEN) == 1 and f"one: {NOT_TAKEN}" in server.stderr
+    wait_for(realm.control.exists)  # the old master's is gone
     wait_for(lambda: realm.names() == ["two", "three"])
     ours = [one for one in targets(new) if one.startswith("socket:")]
     assert not before[0] & set(ours)
