@@ -96,7 +96,7 @@ def test_a_worker_that_is_stopped_or_dead_keeps_nobody_waiting(mode, end):
         finally:
             if end == signal.SIGSTOP:
                 os.kill(victim, signal.SIGCONT)
-        assert sorted(slowest)[1] < 0.2, slowest
+        assert sorted(slowest)[1] < 1, slowest  # else they would be left to it for ever
 
 
 @pytest.mark.parametrize("flags", [["--threads", "2"], ["--greenlets", "2"],
