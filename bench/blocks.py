@@ -83,7 +83,10 @@ def works(results):
     """A section for each work."""
     for name, work in results.works().items():
         yield f"### {cell(work['title'])}"
-        yield f"`{work['load']}`" + (f". {cell(work['note'])}" if work.get("note") else "")
+        parts = [f"`{work['load']}`", cell(work.get("note", "")).removesuffix(".")]
+        if "taken" in work:
+            parts.append(f"Measured by itself: {machine(work['taken'])}")
+        yield ". ".join(filter(None, parts)) + ("." if any(parts[1:]) else "")
         yield work_table(results, name)
 
 

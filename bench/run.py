@@ -432,21 +432,23 @@ class Results:
 
     def __init__(self, options, chosen):
         self.file = options.update or options.json
-        self.document = {"works": {}, "contenders": {}, "results": []}
-        if options.update:
-            self.document = json.loads(Path(options.update).read_text())
         python = subprocess.run([servers.PYTHON, "-V"], capture_output=True, text=True).stdout
-        self.document |= {
-            "command": "run", "arguments": sys.argv[1:], "complete": False,
-            "machine": table.machine() | {
-                "python": python.split()[1], "wrk": wrk.version(), "rounds": options.rounds,
-                "seconds": options.seconds}}
-        first = {}  # that work of a contender with which it is described
-        for work_name, names in chosen.items():
-            for name in names:
-                first.setdefault(name, works.TABLE[work_name])
-        self.document["contenders"] |= {name: described(name, work)
-                                        for name, work in first.items()}
+        machine = table.machine() | {"python": python.split()[1], "wrk": wrk.version(),
+                                     "rounds": options.rounds, "seconds": options.seconds}
+        self.taken = None
+        if options.update:  # works that were not measured with the others say so
+            self.document = json.loads(Path(options.update).read_text())
+            self.taken = machine
+        else:
+            self.document = {"command": "run", "arguments": sys.argv[1:], "machine": machine,
+                             "works": {}, "contenders": {}, "results": []}
+        self.document["complete"] = False
+        first = {}  # that work of a contender with which it is described, whichever are chosen
+        for work in works.TABLE.values():
+            for name in work.names():
+                first.setdefault(name, work)
+        self.document["contenders"] |= {name: described(name, first[name])
+                                        for names in chosen.values() for name in names}
         self.seconds = options.seconds
 
     def add(self, work, rows):
@@ -454,6 +456,9 @@ class Results:
         self.document["works"][work.name] = {
             "title": work.title, "load": load(work, self.seconds),
             "unit": "MiB" if work.down or work.up else "request", "note": work.note}
+        if self.taken:
+            self.document["works"][work.name]["taken"] = self.taken | {
+                "rounds": self.taken["rounds"] * work.often}
         self.document["results"] = [
             row for row in self.document["results"] if row["work"] != work.name] + rows
         self.write()

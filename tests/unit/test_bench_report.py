@@ -102,6 +102,14 @@ def test_the_table_of_a_work(results, blocks):
     assert "overhead" not in text
 
 
+def test_a_work_that_was_measured_by_itself(results, blocks):
+    document = run(HELLO)
+    document["works"]["hello"] |= {"note": "So it is.", "taken": MACHINE | {"rounds": 8}}
+    text = blocks.block(results(run=document), "works")
+    assert "\n\n`wrk -c64`. So it is. Measured by itself: A CPU, 2 cores, " in text
+    assert ", 8 rounds of 1 s, load average " in text
+
+
 def test_every_line_of_a_table_has_as_many_cells(results, blocks):
     for name in ("works", "absolute", "contenders", "hello-short", "aims"):
         text = blocks.block(results(HELLO), name)

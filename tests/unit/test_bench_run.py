@@ -334,3 +334,5 @@ def test_an_update_replaces_a_works_results(bench, tmp_path, monkeypatch):
     second = run(2, log, update=True)
     assert [(row["work"], row["rate"]) for row in second["results"]] == [("hello", 1), ("log", 2)]
     assert set(second["works"]) == {"hello", "log"}
+    assert second["machine"] == first["machine"]
+    assert [name for name, work in second["works"].items() if "taken" in work] == ["log"]
