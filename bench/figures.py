@@ -87,6 +87,8 @@ def machine(facts):
              facts["architecture"]]
     parts += [f"{words} {facts[key]}" for key, words in (("python", "Python"), ("wrk", "wrk"))
               if key in facts]
+    if "congestion" in facts:
+        parts.append(f"TCP {facts['congestion']}")
     if "rounds" in facts:
         parts.append(f"{facts['rounds']} rounds of {facts['seconds']} s")
     parts.append(f"load average {facts['load_average'][0]:.1f}")

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import idle
+import network
 import procfs
 import servers
 import table
@@ -284,7 +285,7 @@ def take(work, names, options, cores):
                 rows[name]["rounds"].append(running[name].round(options.seconds))
                 return rows[name]
 
-            for step in [start] + options.rounds * work.often * [one_round]:
+            for step in [start] + options.rounds * [one_round]:
                 for name in names:
                     if "error" in rows.get(name, {}):
                         continue
@@ -369,7 +370,7 @@ def show(work, rows, options):
           if work.open_loop else []),
         ("peak MiB", "peak")]
     table.show(f"{work.name}: {work.title} ({load(work, options.seconds)}; "
-               f"{options.rounds * work.often} rounds, medians)", columns, list(map(cells, rows)),
+               f"{options.rounds} rounds, medians)", columns, list(map(cells, rows)),
                [work.note] if work.note else [])
 
 
@@ -434,6 +435,7 @@ class Results:
         self.file = options.update or options.json
         python = subprocess.run([servers.PYTHON, "-V"], capture_output=True, text=True).stdout
         machine = table.machine() | {"python": python.split()[1], "wrk": wrk.version(),
+                                     "congestion": network.congestion(),
                                      "rounds": options.rounds, "seconds": options.seconds}
         self.taken = None
         if options.update:  # works that were not measured with the others say so
@@ -457,8 +459,7 @@ class Results:
             "title": work.title, "load": load(work, self.seconds),
             "unit": "MiB" if work.down or work.up else "request", "note": work.note}
         if self.taken:
-            self.document["works"][work.name]["taken"] = self.taken | {
-                "rounds": self.taken["rounds"] * work.often}
+            self.document["works"][work.name]["taken"] = self.taken
         self.document["results"] = [
             row for row in self.document["results"] if row["work"] != work.name] + rows
         self.write()
@@ -491,7 +492,7 @@ def estimate(chosen, rounds, seconds):
         opening = work.idle * 3e-4 + (0.5 if work.idle else 0)
         warm_up = WARM_UP * (2 if work.open_loop else 1)
         each_round = servers_each * (seconds + PAUSE) + opening
-        total += len(names) * (servers_each * (START + warm_up) + rounds * work.often * each_round)
+        total += len(names) * (servers_each * (START + warm_up) + rounds * each_round)
     return total
 
 
@@ -514,6 +515,7 @@ def main():
         idle.raise_file_limit(1000 + max(works.TABLE[name].idle for name in chosen))
     except RuntimeError as e:
         sys.exit(str(e))
+    network.own()
     results = Results(options, chosen)
     os.sched_setaffinity(0, {cores[-1]})  # what this process does itself belongs to the load
     expected = estimate(chosen, options.rounds, options.seconds) / 60

@@ -36,7 +36,6 @@ class Work:
     down: int = 0  # bytes of body that are the point of the answer
     up: int = 0  # or of the request
     patience: int = 2  # seconds that an answer may take
-    often: int = 1  # times as many rounds as usual, where they differ much
     also: tuple[str, ...] = ()  # who takes part beside SERVERS
     alone: str = ""  # the kind of request for own.py, which calls the application without a server
     note: str = ""
@@ -106,10 +105,7 @@ TABLE = {work.name: work for work in [
          answers=(plain.PIECE,), times=plain.PIECES, connections=4, down=MIB, patience=10),
     Work("file-100m", "Download of a file of 100 MiB", app=FILE_APP,
          answers=(bytes(range(256)) * (MIB // 256),), times=100, connections=4, down=100 * MIB,
-         patience=20, often=4, also=("nginx",), note=(
-             "Almost all of it is the kernel's, which does the same for all that use sendfile.  "
-             "How much of the sending it does when the client reads, on the client's account, "
-             "changes from one second to the next: four times as many rounds as elsewhere.")),
+         patience=20, also=("nginx",)),
     Work("upload-10m", "Chunked upload of 10 MiB", app="sites.plain:upload",
          requests=chunked(10 * MIB, 65536), answers=(b"%d" % (10 * MIB),), connections=4,
          up=10 * MIB, patience=10, also=("fastfork-stream",)),

@@ -13,7 +13,7 @@ from harness import ROOT, bench_module
 SVG = "{http://www.w3.org/2000/svg}"
 MACHINE = {"cpu": "A CPU", "cores": 2, "kernel": "6.1", "architecture": "x86_64",
            "load_average": [0.5, 0.4, 0.3], "date": "2026-01-02 03:04:05 +0000",
-           "python": "3.11.7", "wrk": "4.1.0", "rounds": 2, "seconds": 1}
+           "python": "3.11.7", "wrk": "4.1.0", "congestion": "cubic", "rounds": 2, "seconds": 1}
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +136,9 @@ def test_tables_without_a_row_of_fastfork(results, blocks):
 def test_absolute_figures_of_transfers_have_bytes_in_them(results, blocks):
     text = blocks.block(results([row("fastfork", 10.0, bytes=1 << 20)]), "absolute")
     assert "| The hello | 10.0 | 50,000 | 50,000 | 0.50 | 1.00 | 1% |" in text
-    assert text.startswith("A CPU, 2 cores, Linux 6.1, x86_64, Python 3.11.7, wrk 4.1.0, 2 rounds "
-                           "of 1 s, load average 0.5; 2026-01-02 03:04:05 +0000.\n")
+    assert text.startswith("A CPU, 2 cores, Linux 6.1, x86_64, Python 3.11.7, wrk 4.1.0, "
+                           "TCP cubic, 2 rounds of 1 s, load average 0.5; "
+                           "2026-01-02 03:04:05 +0000.\n")
     assert "interrupted" not in text
 
 

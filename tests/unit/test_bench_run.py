@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import threading
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 from harness import ROOT
 
 BENCH = ROOT / "bench"
-MODULES = ("run", "works", "wrk")
+MODULES = ("network", "run", "works", "wrk")
 
 
 @pytest.fixture(scope="module")
@@ -336,3 +337,29 @@ def test_an_update_replaces_a_works_results(bench, tmp_path, monkeypatch):
     assert set(second["works"]) == {"hello", "log"}
     assert second["machine"] == first["machine"]
     assert [name for name, work in second["works"].items() if "taken" in work] == ["log"]
+
+
+def may_unshare():
+    command = ["unshare", "--net", "true"]
+    return (shutil.which("unshare") is not None
+            and subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0)
+
+
+def test_a_network_of_its_own(bench):
+    """Whoever may have one has TCP as it is usual there; others stay where they are."""
+    code = ("import os, socket, network\n"
+            "network.USUAL = 'reno'\n"  # wherever there is TCP; cubic may be what there is anyway
+            "before = os.stat('/proc/self/ns/net').st_ino\n"
+            "network.own()\n"
+            "moved = os.stat('/proc/self/ns/net').st_ino != before\n"
+            "listener = socket.create_server(('127.0.0.1', 0))\n"
+            "socket.create_connection(listener.getsockname(), 5).close()\n"
+            "print(moved, network.congestion())\n")
+    before = bench.network.congestion()
+    done = subprocess.run([sys.executable, "-c", code], cwd=BENCH, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    if before != "reno" and may_unshare():
+        assert done.stdout == "True reno\n"
+    else:
+        assert done.stdout == f"False {before}\n"
+    assert bench.network.congestion() == before
