@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import MODES, PATIENCE, Client, Server, wait_for
+from harness import MODES, PATIENCE, Client, Server, alive, wait_for
 
 WIRE = Path(__file__).resolve().parent.parent / "wire"
 ATTEMPTS = 4
@@ -84,6 +84,16 @@ def test_everybody_has_a_fair_share(mode):
         assert unfair <= 1      # the machine may have been busy with something else
 
 
+def at_rest(pid):
+    """Is it stopped, with all its threads, or gone?"""
+    try:
+        states = [task.joinpath("stat").read_text().rpartition(")")[2].split()[0]
+                  for task in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:
+        return not alive(pid)
+    return set(states) <= set("TZX")
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("end", [signal.SIGSTOP, signal.SIGKILL])
 def test_a_worker_that_is_stopped_or_dead_keeps_nobody_waiting(mode, end):
@@ -91,6 +101,7 @@ def test_a_worker_that_is_stopped_or_dead_keeps_nobody_waiting(mode, end):
         all_accept(server, 3)
         victim = server.workers()[0]
         os.kill(victim, end)
+        wait_for(lambda: at_rest(victim))  # until then it may accept somebody
         try:
             slowest = [longest(server, 20) for _ in range(3)]
         finally:
