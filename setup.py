@@ -25,7 +25,7 @@ DEBUG = os.environ.get("FASTFORK_DEBUG") == "1"
 ASAN = os.environ.get("FASTFORK_ASAN") == "1"
 TSAN = os.environ.get("FASTFORK_TSAN") == "1"
 
-compile_args = ["-O2", "-fno-plt", "-Wno-unused-function", "-Wno-unreachable-code"]
+compile_args = ["-O3", "-fno-plt", "-Wno-unused-function", "-Wno-unreachable-code"]
 link_args = []
 if DEBUG:
     compile_args = ["-O1", "-g", "-Wno-unused-function"]

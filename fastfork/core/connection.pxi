@@ -196,7 +196,7 @@ cdef int conn_event(Worker w, conn_t* c, uint32_t events) except -1:
             return conn_end_exchange(w, c)
         return conn_vanished(w, c)
     if events & EPOLLIN and state == CONN_DRAIN and client_sends(c):
-        n = recv(c.watch.fd, w.buffer, BUFFER_SIZE, 0)
+        n = recv_here(c.watch.fd, w.buffer, BUFFER_SIZE)
         if n == 0 or n < 0 and not again():
             c.eof = True                # the end, or an error that sending will meet
             conn_interest(w, c, EPOLLOUT)
@@ -227,7 +227,11 @@ cdef int conn_readable(Worker w, conn_t* c) except -1:
     if conn_streams(c):
         n = stream_receive(w, <Exchange>c.exchange, w.buffer)
         return 0 if n > 0 else conn_unreadable(w, c, n)
-    n = recv(c.watch.fd, w.buffer, w.read_ahead, 0)
+    return conn_input(w, c, recv_here(c.watch.fd, w.buffer, w.read_ahead))
+
+
+cdef inline int conn_input(Worker w, conn_t* c, ssize_t n) except -1:
+    """What recv has said; the bytes are in the worker's buffer."""
     if n > 0:
         return conn_received(w, c, w.buffer, n)
     return conn_unreadable(w, c, n)
@@ -724,7 +728,7 @@ cdef int conn_last_call(Worker w, conn_t* c) except -1:
     once; it is answered with Connection: close.  If there is none, close."""
     cdef ssize_t n = -1
     if c.watch.fd >= 0:
-        n = recv(c.watch.fd, w.buffer, BUFFER_SIZE, 0)
+        n = recv_here(c.watch.fd, w.buffer, BUFFER_SIZE)
     if n > 0:
         return conn_received(w, c, w.buffer, n)
     return conn_close(w, c)

@@ -90,7 +90,7 @@ cdef int late_send(lates_t* all) noexcept nogil:
         c = all.at[i].conn
         p = all.text + all.at[i].start
         n = all.at[i].end - all.at[i].start
-        done = send(c.watch.fd, p, n, MSG_NOSIGNAL)
+        done = send_here(c.watch.fd, p, n)
         if done < 0 and not again():
             late_lost(c)
         elif done < n:

@@ -21,6 +21,9 @@ cdef int loop_run(Worker w) except -1:
 
 cdef int64_t loop_turn(Worker w) except -3:
     """All that there is to do.  How long to wait for more (ms, -1: for ever), or WAIT_OVER."""
+    cdef epoll_event* event
+    cdef conn_t* c
+    cdef ssize_t n
     while True:
         if w.handoff.moved is not NULL:
             conns_moved(w)              # before an event of theirs is met
@@ -32,7 +35,14 @@ cdef int64_t loop_turn(Worker w) except -3:
             baton_pass(w)
         elif w.batch_next < w.batch_count and not overdue(w):
             w.batch_next += 1
-            loop_dispatch(w, <epoll_event*>w.events + w.batch_next - 1)
+            event = <epoll_event*>w.events + w.batch_next - 1
+            c = <conn_t*>event.data.ptr
+            if c.watch.kind == WATCH_CONN and c.state <= CONN_HEAD:
+                # The fast path.  Not further down, where more would have to return (edge.pxi).
+                n = recv_here(c.watch.fd, w.buffer, w.read_ahead)
+                loop_input(w, c, n)
+            else:
+                loop_dispatch(w, event)
         elif w.mode != MODE_INLINE and w.finished:
             handled_next(w)
         elif w.mode == MODE_THREADS and w.asked:
@@ -66,6 +76,13 @@ cdef int64_t loop_turn(Worker w) except -3:
                     or w.handoff.moved is not NULL or AT_ONCE_GET(w.lookout.rung)
                     or (w.mode != MODE_INLINE and (w.finished or w.asked))):
                 return loop_patience(w)
+
+
+cdef int loop_input(Worker w, conn_t* c, ssize_t n) except -1:
+    try:
+        return conn_input(w, c, n)
+    except Exception as e:
+        return conn_failed(w, c, e)
 
 
 cdef int loop_dispatch(Worker w, epoll_event* event) except -1:
@@ -158,7 +175,7 @@ cdef int loop_poll(Worker w, int64_t wait) except -1:
     slot_idle(w)
     w.polling = True
     with nogil:
-        n = epoll_wait(w.epoll, <epoll_event*>w.events, EVENTS, <int>wait)
+        n = epoll_wait_here(w.epoll, <epoll_event*>w.events, EVENTS, <int>wait)
         if n < 0:
             error = errno
     w.polling = False

@@ -20,7 +20,7 @@ cdef ssize_t body_receive(Worker w, conn_t* c, char* buffer, char** place,
         room[0] = w.read_ahead
         if b.chunk >= CHUNK_LARGE:
             room[0] = min(room[0], <size_t>b.remaining + BEYOND)
-        return recv(c.watch.fd, buffer, room[0], 0)
+        return recv_here(c.watch.fd, buffer, room[0])
     beyond = BEYOND
     if room[0] + BEYOND < w.read_ahead and (
             b.chunk < CHUNK_LARGE or room[0] < <size_t>b.remaining):

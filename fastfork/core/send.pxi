@@ -79,7 +79,7 @@ cdef ssize_t send_now(Exchange ex, const char* p, size_t n) except -2:
     if c.memory is not NULL:
         (<MemoryConnection>c.memory).output += p[:n]
         return n
-    done = send(c.watch.fd, p, n, MSG_NOSIGNAL)
+    done = send_here(c.watch.fd, p, n)
     if done < 0:
         if not again():
             ex.gone = True
