@@ -6,7 +6,8 @@
 For each work (works.py) all contenders are started, asked once, their answer compared with what
 it should be, and warmed up.  Then they take turns: in every round each in turn is driven for S
 seconds (A B C, A B C, ...) while the others have nothing to do.  The servers have the first core
-(on larger machines as many as workers), the load generator the last one.
+(on larger machines as many as workers), the load generator the last one.  If that itself has needed
+more CPU time for a request than in other rounds, the round is taken again.
 
 CPU time is the scheduler's account (schedstat) of every thread of a contender's process tree, so
 time in which it waited for the load does not count.  Ratios are taken between contenders of the
@@ -44,7 +45,8 @@ from figures import OURS
 WARM_UP = 1  # seconds
 START, PAUSE = 0.5, 0.1  # seconds that a start and the way to the next round take, for the estimate
 LATE = 0.5  # ms by which openload may be late in one of a hundred requests
-TRIES = 3  # of a round in which it is later, as somebody else used its core
+DISTURBED = 1.12  # x the least CPU time that wrk has needed for a request of the same contender
+TRIES = 3  # of a round in which one of these is more, as somebody else used its core
 RESTING = 5.0, 30.0  # seconds for the answer of a connection that is to rest, and for all of them
 LOG_BUFFER = 1 << 16  # bytes of log lines that a server may have kept to itself when it ended
 ALONE = "app-alone"
@@ -285,13 +287,26 @@ def take(work, names, options, cores):
                 rows[name]["rounds"].append(running[name].round(options.seconds))
                 return rows[name]
 
-            for step in [start] + options.rounds * [one_round]:
-                for name in names:
-                    if "error" in rows.get(name, {}):
-                        continue
+            def again(number, name):
+                rows[name]["rounds"][number] = running[name].round(options.seconds)
+                return rows[name]
+
+            def attempt(step, name):
+                if "error" not in rows.get(name, {}):
                     rows[name] = servers.attempt(name, functools.partial(step, name))
                     if "error" in rows[name] and name in running:
                         running.pop(name).close()
+
+            for step in [start] + options.rounds * [one_round]:
+                for name in names:
+                    attempt(step, name)
+            for _ in range(TRIES - 1):
+                disturbed = {name: disturbed_rounds(work, rows[name].get("rounds", []))
+                             for name in names}
+                for number in range(options.rounds):
+                    for name in names:
+                        if number in disturbed[name]:
+                            attempt(functools.partial(again, number), name)
         finally:
             with ThreadPoolExecutor() as pool:  # some take a second to end
                 list(pool.map(lambda one: one.close(), running.values()))
@@ -307,6 +322,20 @@ def take(work, names, options, cores):
     rounds = {name: row["rounds"] for name, row in rows.items() if "error" not in row}
     return [row | summary(work, name, rounds) if "error" not in row else row
             for name, row in rows.items()]
+
+
+def disturbed_rounds(work, rounds):
+    """The numbers of a contender's rounds that are to be taken again.
+
+    wrk does the same for each request.  It needs up to a third more CPU time for that while its
+    core and the server's are two threads of one, which the host of a virtual machine may give it
+    for seconds, and that slows the server, too: the faster it is the more, as it leaves wrk the
+    less rest.  (What wrk needs for bodies depends on who has touched the memory before.)
+    """
+    costs = {n: r["load_us"] for n, r in enumerate(rounds) if "load_us" in r}
+    if work.down or work.up or not costs:
+        return set()
+    return {n for n, cost in costs.items() if cost > DISTURBED * min(costs.values())}
 
 
 def summary(work, name, all_rounds):
@@ -326,6 +355,7 @@ def summary(work, name, all_rounds):
     row = {key: median(key) for key in ("rate", "p50", "p99", "p999", "cpu_us", "user_share",
                                         "waited_share")}
     row["spread"] = max(costs) / min(costs) - 1
+    row["disturbed"] = len(disturbed_rounds(work, rounds))
     row["peak_kib"] = max((r["peak_kib"] for r in rounds if "peak_kib" in r), default=None)
     if work.down or work.up:
         row["bytes"] = work.down or work.up
@@ -371,7 +401,13 @@ def show(work, rows, options):
         ("peak MiB", "peak")]
     table.show(f"{work.name}: {work.title} ({load(work, options.seconds)}; "
                f"{options.rounds} rounds, medians)", columns, list(map(cells, rows)),
-               [work.note] if work.note else [])
+               [note for note in (work.note, disturbed_told(rows)) if note])
+
+
+def disturbed_told(rows):
+    """Who had rounds that remained disturbed."""
+    told = [f"{row['name']} {row['disturbed']}" for row in rows if row.get("disturbed")]
+    return f"Rounds that remained disturbed: {', '.join(told)}." if told else ""
 
 
 def cells(row):
@@ -457,7 +493,8 @@ class Results:
         """In place of what there was of this work."""
         self.document["works"][work.name] = {
             "title": work.title, "load": load(work, self.seconds),
-            "unit": "MiB" if work.down or work.up else "request", "note": work.note}
+            "unit": "MiB" if work.down or work.up else "request",
+            "note": " ".join(note for note in (work.note, disturbed_told(rows)) if note)}
         if self.taken:
             self.document["works"][work.name]["taken"] = self.taken
         self.document["results"] = [
