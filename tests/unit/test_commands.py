@@ -477,6 +477,8 @@ def command(*argv, **options):
     return subprocess.Popen(
         [sys.executable, "-m", "fastfork", *map(str, argv)],
         env=dict(os.environ, PYTHONPATH=str(ROOT)), stderr=subprocess.PIPE, text=True,
+        # Who runs the tests in the background may ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **options)  # fmt: skip
 
 
@@ -494,7 +496,7 @@ def test_an_interrupt(served, tmp_path, argv):
     with command(*argv, "--control", path, stdout=subprocess.PIPE) as process:
         assert looked.wait(20)
         process.send_signal(signal.SIGINT)
-        out, error = process.communicate()
+        out, error = process.communicate(timeout=20)
     assert (process.returncode, out, error) == (
         130, "", "fastfork: Interrupted; what the server has been told to do goes on.\n")
 
