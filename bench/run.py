@@ -327,7 +327,7 @@ def take(work, names, options, cores):
 def disturbed_rounds(work, rounds):
     """The numbers of a contender's rounds that are to be taken again.
 
-    wrk does the same for each request.  It needs up to a third more CPU time for that while its
+    wrk does the same for each request.  It needs a quarter more CPU time for that while its
     core and the server's are two threads of one, which the host of a virtual machine may give it
     for seconds, and that slows the server, too: the faster it is the more, as it leaves wrk the
     less rest.  (What wrk needs for bodies depends on who has touched the memory before.)

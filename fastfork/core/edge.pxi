@@ -214,8 +214,8 @@ cdef extern from *:
     """
     /* The calls of the fast path, made where they stand.  After as deep a call as one into the
        kernel the processor no longer knows where the callers are that wait for it: every function
-       that returns then, libc's wrapper first, is a wrong guess, and in a virtual machine each
-       can cost as much as all that we do with the bytes. */
+       that returns then, libc's wrapper first, is a wrong guess, which is dear in a virtual
+       machine. */
     #include <errno.h>
     #include <sys/epoll.h>
     #include <sys/socket.h>
